@@ -1,0 +1,183 @@
+"""The composition root: class Node (core and client port), and `serve`, one node as a process.
+
+    async with Node(Config.load("n1.toml")) as node:        in process
+        await node.set(b"k", b"v", ttl_ms=5000)
+        await node.get(b"k", consistency="linearizable")
+
+    serve(config)                                           trimaran serve
+        start -> ready printed -> SIGTERM/SIGINT -> stop -> exit code 0
+                               -> a Fatal, from anywhere -> one line on stderr -> exit code 70
+
+The calls are in node.calls; they go through the same service as the RESP port, so they wait,
+fail and count in the same ways.
+
+Fail-stop: after a Fatal nothing is flushed and nobody is answered; the process ends, and the
+next start reads from disk what is true.
+
+Proved by: tests/node/test_node.py, tests/cluster/test_bad_input.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import signal
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from node.calls import Calls
+from node.clock import Clock
+from node.config import Config
+from node.core import Core
+from node.errors import Fatal, Unavailable
+from node.server import Server
+from statemachine.fs import Disk, FileSystem
+
+__all__ = ["EXIT_FATAL", "Node", "serve"]
+
+EXIT_FATAL: Final = 70
+_READY_POLL_S: Final = 0.005
+_SWITCH_INTERVAL_S: Final = 0.0005
+_GC_THRESHOLD: Final = 200_000
+
+
+class Node(Calls):
+    """One replica with its client port.
+
+    Args:
+        config: who this node is and how it is to run.
+        disk, clock, rng: the doors; the machine's own when not handed in.
+
+    Raises, on entering: ConfigError, Fatal (the data directory), OSError (a port is in use).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        disk: FileSystem | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._disk = disk if disk is not None else Disk()
+        self._clock = clock if clock is not None else Clock()
+        self._rng = rng if rng is not None else random.Random()
+        self._core: Core | None = None
+        self._server: Server | None = None
+        self.failed: asyncio.Future[Exception] | None = None
+        """Set, once started, when the node could not go on."""
+
+    async def start(self) -> None:
+        """Recover, listen, and begin to take part. Returns before there is a leader."""
+        self.failed = asyncio.get_running_loop().create_future()
+        core = Core(
+            self._config,
+            disk=self._disk,
+            clock=self._clock,
+            rng=self._rng,
+            on_failure=self._on_failure,
+        )
+        self._core = core
+        self._service = core.service
+        try:
+            await core.start()
+            server = Server(core.service, self._config, self._clock)
+            await server.start()
+            self._server = server
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def wait_ready(self, timeout_s: float | None = None) -> None:
+        """Return when there is a leader and this node has caught up with it.
+
+        Raises:
+            Unavailable: not within `timeout_s`.
+            Fatal: the node failed.
+        """
+        assert self._core is not None and self.failed is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._core.is_ready():
+                    if self.failed.done():
+                        raise Fatal(str(self.failed.result()))
+                    await asyncio.sleep(_READY_POLL_S)
+        if not self._core.is_ready():
+            raise Unavailable(f"no leader within {timeout_s} s")
+
+    async def stop(self) -> None:
+        """Stop taking part and release the data directory. Harmless when stopped."""
+        server, self._server = self._server, None
+        core, self._core = self._core, None
+        self._service = None
+        if server is not None:
+            await server.close()
+        if core is not None:
+            await core.stop()
+
+    def _on_failure(self, error: Exception) -> None:
+        assert self.failed is not None
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
+    """Run one node until SIGTERM or SIGINT, or until it can go on no more.
+
+    Args:
+        on_ready: called once, when the node first has a leader and has caught up.
+
+    Returns: the exit code of the process: 0, or 70 after a Fatal.
+    """
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the sync thread must get the GIL soon
+    node = Node(config)
+    await node.start()
+    _calm_gc()
+    assert node.failed is not None
+    node.failed.add_done_callback(lambda _: stopped.set())
+    ready = loop.create_task(_tell_ready(node, on_ready))
+    await stopped.wait()
+    ready.cancel()
+    if node.failed.done():
+        print(f"trimaran: fatal: {node.failed.result()}", file=sys.stderr, flush=True)
+        return EXIT_FATAL
+    await node.stop()
+    return 0
+
+
+async def _tell_ready(node: Node, on_ready: Callable[[], None]) -> None:
+    with contextlib.suppress(Fatal):  # told through node.failed
+        await node.wait_ready()
+        on_ready()
+
+
+def _calm_gc() -> None:
+    """Keep the collector's pauses short: what is alive now is never looked at again.
+
+    Without this, collections of the whole heap take 80-230 ms and cost elections. Cycles are
+    rare here (connections that close), so a high threshold leaks nothing to speak of.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 50, 1_000)

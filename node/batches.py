@@ -1,0 +1,278 @@
+"""Batches: the write side of a node, one pending table by (origin, sequence).
+
+    session: service.batch.put(...)            all sessions of one loop turn fill one builder
+             service.submit(waiter, 0, 16)
+                 |  end of the loop turn
+                 v
+    sealed  [batch] [batch]      no sequence yet: certainly not proposed, may be refused
+                 |  a leader is known, fewer than `in_flight_max` are pending
+                 v
+    pending {7: batch, 8: batch} proposed here, or forwarded to the leader; sent again, in
+                 |               order, when the leader changes, a gap is reported, or time passes
+                 v  applied(head, outcome), in order, on this node
+    waiter.resolve(results, start, stop)
+
+Exactly once: a batch keeps its sequence for ever, every replica applies a sequence of an
+origin once and without gaps (statemachine.store), so sending again is always safe. That is
+why a batch, once it has a sequence, is never given up; only its waiters are.
+
+What a waiter hears: results; Unavailable when the batch never got a sequence (no leader for
+`park_s`, table full, disk reserve); OutcomeUnknown when it did and `UNKNOWN_AFTER_S` passed.
+
+A crash loses the table with the connections that waited; the next epoch starts at sequence 1,
+and what the old epoch still has on its way is refused once the new one has been seen.
+
+Also here, since it is a write like any other: when a lease is due and nothing is written, the
+leader proposes an empty batch, whose time stamp lets every replica expire it.
+
+Invariants: nothing is proposed from within `applied`; waiters are told after the tick.
+
+Proved by: tests/node/test_batches.py, tests/cluster/test_failover.py
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from node import wire
+from node.errors import Fatal, KVError, OutcomeUnknown, Rejected, Unavailable
+from node.links import Links
+from node.logs import EventLog
+from node.raft import Raft
+from statemachine import FileStateMachine
+from statemachine.commands import BatchBuilder, BatchHead
+from statemachine.store import DUPLICATE, GAP
+
+__all__ = ["Batches", "WriteWaiter"]
+
+UNKNOWN_AFTER_S: Final = 10.0
+QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+class WriteWaiter(Protocol):
+    """Who waits for result slots of a batch. Exactly one of the two is called, once."""
+
+    def resolve(self, results: Sequence[Any], start: int, stop: int) -> None:
+        """results[start:stop] are ours."""
+
+    def fail(self, error: KVError) -> None:
+        """The commands were not applied, or nobody knows."""
+
+
+Claim = tuple[WriteWaiter, int, int]
+
+
+@dataclass(slots=True)
+class _Batch:
+    builder: BatchBuilder
+    claims: list[Claim]
+    since_s: float
+    payload: bytes = b""
+    routed_s: float = 0.0
+
+
+class Batches:
+    """The write side of one node.
+
+    Args:
+        node_id, epoch: the origin of our batches.
+        in_flight_max: pending batches at once.
+        batch_bytes_max: a batch is sealed when it has grown to this. Soft.
+        park_s: how long a write waits for a leader.
+        resend_s: pending batches are sent again after this long without a result.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        epoch: int,
+        *,
+        raft: Raft,
+        links: Links,
+        machine: FileStateMachine,
+        call_soon: Callable[[Callable[[], None]], object],
+        monotonic: Callable[[], float],
+        in_flight_max: int,
+        batch_bytes_max: int,
+        park_s: float,
+        resend_s: float,
+        log: EventLog,
+    ) -> None:
+        self._origin = node_id.encode()
+        self._epoch = epoch
+        self._raft = raft
+        self._links = links
+        self._machine = machine
+        self._call_soon = call_soon
+        self._monotonic = monotonic
+        self._in_flight_max = in_flight_max
+        self._batch_bytes_max = batch_bytes_max
+        self._park_s = park_s
+        self._resend_s = resend_s
+        self._log = log
+        self.batch = BatchBuilder()
+        """The batch of this loop turn. Fetch it anew for each run of commands."""
+        self._claims: list[Claim] = []
+        self._sealed: deque[_Batch] = deque()
+        self._sealed_bytes = 0
+        self._pending: dict[int, _Batch] = {}
+        self._sequence = 0
+        self._scheduled = False
+        self._done: list[tuple[_Batch, Sequence[Any]]] = []
+        self._resend_wanted = False
+        self._expiring_ms: int | None = None
+        self.refusal: str | None = None
+        """Why no write is taken at present (disk reserve), or None."""
+
+    # -- in ---------------------------------------------------------------------------------
+
+    def submit(self, waiter: WriteWaiter, start: int, stop: int) -> None:
+        """Result slots [start, stop) of `batch` belong to `waiter`."""
+        self._claims.append((waiter, start, stop))
+        if self.batch.bytes_count >= self._batch_bytes_max:
+            self._seal()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._claims:
+            self._seal()
+        self._propose()
+
+    def _seal(self) -> None:
+        batch = _Batch(self.batch, self._claims, self._monotonic())
+        self.batch = BatchBuilder()
+        self._claims = []
+        if self.refusal is not None:
+            _fail(batch, Unavailable(self.refusal))
+        elif self._sealed_bytes > QUEUED_BYTES_MAX:
+            _fail(batch, Unavailable("too many writes are waiting", code="BUSY"))
+        else:
+            self._sealed.append(batch)
+            self._sealed_bytes += batch.builder.bytes_count
+
+    # -- out --------------------------------------------------------------------------------
+
+    def _propose(self) -> None:
+        if self._resend_wanted:
+            self._resend_wanted = False
+            for batch in self._pending.values():
+                self._route(batch)
+        while self._sealed and len(self._pending) < self._in_flight_max:
+            if self._raft.holding or self._raft.leader_id() is None:
+                return
+            batch = self._sealed.popleft()
+            self._sealed_bytes -= batch.builder.bytes_count
+            self._sequence += 1
+            batch.payload = batch.builder.build(self._origin, self._epoch, self._sequence)
+            self._pending[self._sequence] = batch
+            self._route(batch)
+
+    def _route(self, batch: _Batch) -> None:
+        leader_id = self._raft.leader_id()
+        batch.routed_s = self._monotonic()
+        if leader_id is not None and not self._raft.propose(batch.payload):
+            self._links.send(leader_id, wire.encode(wire.FORWARD, batch.payload))
+
+    def applied(self, head: BatchHead, outcome: Any) -> None:
+        """A batch was applied here, ours or another node's. Told in order."""
+        if self._expiring_ms is not None and head.now_ms >= self._expiring_ms:
+            self._expiring_ms = None
+        if head.origin != self._origin or head.epoch != self._epoch:
+            return
+        if outcome is GAP:
+            self._resend_wanted = True
+            self._schedule()
+        elif outcome is not DUPLICATE:
+            batch = self._pending.pop(head.sequence, None)
+            if batch is not None:
+                self._done.append((batch, outcome))
+
+    def deliver(self) -> None:
+        """After a tick: tell the waiters of what was applied in it."""
+        if not self._done:
+            return
+        done, self._done = self._done, []
+        for batch, results in done:
+            width = batch.builder.width
+            if len(results) != width:
+                reason = results[0].text if results else "no results"
+                _fail(batch, Rejected(f"the batch was refused: {reason}"))
+                continue
+            for waiter, start, stop in batch.claims:
+                try:
+                    waiter.resolve(results, start, stop)
+                except Exception as error:  # its connection suffers, the replica does not
+                    self._log.error("a reply failed", reason=repr(error))
+        if self._sealed or self._resend_wanted:
+            self._schedule()
+
+    # -- change and time ----------------------------------------------------------------------
+
+    def on_change(self) -> None:
+        """Role, leader or term changed: send what is pending again, then what waited."""
+        self._expiring_ms = None
+        self._resend_wanted = bool(self._pending)
+        self._schedule()
+
+    def on_snapshot_installed(self) -> None:
+        """Entries were skipped: results of ours that were among them are lost for ever."""
+        epoch, last = self._machine.origin(self._origin)
+        if epoch == self._epoch:
+            for sequence in [each for each in self._pending if each <= last]:
+                _fail(self._pending.pop(sequence), _unknown())
+
+    def tick(self) -> None:
+        """Time passes: give up on waiters, send again, expire leases."""
+        now_s = self._monotonic()
+        while self._sealed and now_s - self._sealed[0].since_s > self._park_s:
+            if self._pending and self._raft.leader_id() is not None:
+                break  # not without a leader, only behind a full table: a slow write
+            batch = self._sealed.popleft()
+            self._sealed_bytes -= batch.builder.bytes_count
+            _fail(batch, Unavailable("no leader has been found in time"))
+        for batch in self._pending.values():
+            if batch.claims and now_s - batch.since_s > UNKNOWN_AFTER_S:
+                _fail(batch, _unknown())
+            if now_s - batch.routed_s > self._resend_s:
+                self._resend_wanted = True
+        if self._sealed or self._resend_wanted:
+            self._schedule()
+        self._expire_leases()
+
+    def _expire_leases(self) -> None:
+        if not self._raft.is_leader() or self._expiring_ms is not None:
+            return
+        due_ms = self._machine.next_deadline_ms
+        if due_ms is not None and due_ms <= self._raft.now_ms():
+            self._expiring_ms = due_ms
+            self._raft.propose(BatchBuilder().build())
+
+    def close(self, error: KVError) -> None:
+        """The node stops: what was proposed is unknown, what was not is unavailable."""
+        if self._claims:
+            self._seal()
+        for batch in self._sealed:
+            _fail(batch, Unavailable("the node stops"))
+        for batch in self._pending.values():
+            _fail(batch, _unknown() if not isinstance(error, Fatal) else error)
+        self._sealed.clear()
+        self._pending.clear()
+
+
+def _unknown() -> OutcomeUnknown:
+    return OutcomeUnknown("write may or may not have been applied")
+
+
+def _fail(batch: _Batch, error: KVError) -> None:
+    claims, batch.claims = batch.claims, []
+    for waiter, _, _ in claims:
+        waiter.fail(error)

@@ -1,0 +1,370 @@
+"""The command `trimaran`: words to calls, errors to exit codes.
+
+    cluster                        serve                 node processes
+    status  transfer  snapshot     get  set  del  cas    a client of running nodes
+    verify  dump                                         files of a stopped node
+
+    0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
+    3 unavailable (certainly not done)   4 outcome unknown   70 fatal
+
+Invariants:
+  Every failure is one or a few lines on stderr that say what is wrong, and an exit code;
+  a traceback is a bug of ours.
+  stdout holds the answer alone: `get` prints the bytes of the value (and a line end only
+  for a terminal), `status --json` one JSON object.
+  Words and values are bytes: what the shell handed over, unchanged.
+  The password is taken from the environment, never from the command line, where every
+  user of the machine could read it.
+
+Does not do: anything itself. Libraries that cost time to import (redis, rich, the node) are
+imported by the command that needs them.
+
+Proved by: tests/node/test_cli.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from node.config_members import Address
+from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
+from node.version import TRIMARAN_VERSION
+from statemachine.errors import Unavailable
+
+if TYPE_CHECKING:
+    from node.client import Client
+
+__all__ = ["build_parser", "main"]
+
+EXIT_DONE: Final = 0
+EXIT_NO: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNAVAILABLE: Final = 3
+EXIT_UNKNOWN: Final = 4
+EXIT_FATAL: Final = 70
+EXIT_INTERRUPTED: Final = 130  # As a shell shows SIGINT.
+
+CONNECT_DEFAULT: Final = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
+PASSWORD_VARIABLE: Final = "TRIMARAN_PASSWORD"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. Argparse exits with 2 by itself."""
+    options = build_parser().parse_args(arguments)
+    handler: Callable[[argparse.Namespace], int] = options.handler
+    try:
+        code = handler(options)
+        sys.stdout.flush()
+        return code
+    except ConfigError as error:
+        for key, problem in error.problems:
+            _complain(f"{key}: {problem}")
+        return EXIT_USAGE
+    except Unavailable as error:
+        _complain(f"unavailable, nothing was done: {error}")
+        return EXIT_UNAVAILABLE
+    except OutcomeUnknown as error:
+        _complain(f"it may or may not have been done: {error}")
+        return EXIT_UNKNOWN
+    except Fatal as error:
+        _complain(str(error))
+        return EXIT_FATAL
+    except KVError as error:
+        _complain(f"refused: {error}")
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # `trimaran dump FILE | head`: enough was read. Nothing more can be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _complain(text: str) -> None:
+    print(f"trimaran: {text}", file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, with its help."""
+    parser = argparse.ArgumentParser(
+        prog="trimaran",
+        description="A replicated key-value store that stays one store while a minority fails.",
+        epilog="Exit codes: 0 done, 1 no (absent, not swapped, damaged), 2 usage, "
+        "3 unavailable, 4 outcome unknown, 70 fatal.",
+    )
+    parser.add_argument("--version", action="version", version=f"trimaran {TRIMARAN_VERSION}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, handler: Callable[[argparse.Namespace], int], summary: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(handler=handler)
+        return added
+
+    _add_server_commands(command)
+    _add_client_commands(command)
+    added = command("verify", _verify, "Check every file of a stopped node's data directory.")
+    added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
+    added = command("dump", _dump, "Show what is in one file of a data directory, as text.")
+    added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
+    return parser
+
+
+_Command = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+
+def _add_server_commands(command: _Command) -> None:
+    added = command("cluster", _cluster, "Run a whole cluster here, until Ctrl-C.")
+    added.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (default 3)")
+    added.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="default: ./data"
+    )
+    added.add_argument(
+        "--base-port",
+        type=int,
+        default=7_001,
+        metavar="PORT",
+        help="client port of n1 (default 7001); peers use PORT+1000.., HTTP PORT+2000..",
+    )
+    added.add_argument("--fresh", action="store_true", help="remove what earlier runs stored")
+    added.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings for all nodes, such as configs/fast.toml; ids and addresses are filled in",
+    )
+    added.add_argument("--no-restart", action="store_true", help="leave a dead node dead")
+
+    added = command("serve", _serve, "Run one node, until SIGTERM or Ctrl-C.")
+    added.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML")
+    added.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="wins over the file; may be given again",
+    )
+
+
+def _add_client_commands(command: _Command) -> None:
+    def connecting(
+        name: str, handler: Callable[[argparse.Namespace], int], summary: str
+    ) -> argparse.ArgumentParser:
+        added = command(name, handler, summary)
+        added.add_argument(
+            "--connect",
+            type=_addresses,
+            default=CONNECT_DEFAULT,
+            metavar="HOST:PORT[,...]",
+            help="nodes to try, in order (default: ports 7001, 7002, 7003 of this machine). "
+            f"A password is read from ${PASSWORD_VARIABLE}",
+        )
+        return added
+
+    added = connecting("status", _status, "Show every node: role, progress, size.")
+    added.add_argument("--json", action="store_true", help="one JSON object, for programs")
+
+    added = connecting("get", _get, "Print the value of a key; exit code 1 when it is absent.")
+    added.add_argument("key", metavar="KEY")
+    added.add_argument(
+        "--consistency",
+        choices=("linearizable", "lease", "eventual"),
+        help="how fresh (default: as the node is configured, linearizable)",
+    )
+
+    added = connecting("set", _set, "Set a key. VALUE - reads it from stdin.")
+    added.add_argument("key", metavar="KEY")
+    added.add_argument("value", metavar="VALUE")
+    added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
+
+    added = connecting("del", _del, "Remove keys; exit code 1 when none was there.")
+    added.add_argument("keys", metavar="KEY", nargs="+")
+
+    added = connecting(
+        "cas",
+        _cas,
+        "Set a key if its value is EXPECTED (with --absent: if there is none). "
+        "Exit code 1 when it is not. NEW - reads it from stdin.",
+    )
+    added.add_argument("key", metavar="KEY")
+    added.add_argument("values", metavar="[EXPECTED] NEW", nargs="+")
+    added.add_argument("--absent", action="store_true", help="the key must not exist")
+    added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
+
+    added = connecting("transfer", _transfer, "Hand leadership over, to NODE or to the best one.")
+    added.add_argument("node", nargs="?", metavar="NODE", help="an id, such as n2")
+
+    connecting("snapshot", _snapshot, "Make the node that is connected to write a snapshot.")
+
+
+def _addresses(text: str) -> list[Address]:
+    """A --connect word."""
+    try:
+        return [Address.parse(part.strip()) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _cluster(options: argparse.Namespace) -> int:
+    from node import cluster
+    from node.cluster_plan import Options
+
+    return cluster.run(
+        Options(
+            nodes=options.nodes,
+            # Absolute: cluster.json and the configurations are read from other directories too.
+            data_dir=options.data_dir.absolute(),
+            base_port=options.base_port,
+            fresh=options.fresh,
+            template=options.config,
+            restart=not options.no_restart,
+        )
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from node import logs
+    from node.config import Config
+    from node.orphan import die_with_supervisor
+
+    die_with_supervisor()
+    config = Config.load(options.config, options.set)
+    logs.configure(config.log, config.node.id)
+    from node.app import serve
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(serve(config, on_ready=lambda: print("ready", flush=True)))
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            # asyncio's text names the address.
+            raise Unavailable(error.strerror or str(error)) from error
+        raise
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed; it is about twice as fast."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _connect(options: argparse.Namespace) -> Client:
+    from node.client import Client
+
+    return Client.connect(options.connect, os.environ.get(PASSWORD_VARIABLE, ""))
+
+
+def _value(word: str) -> bytes:
+    """A VALUE word: `-` is stdin, anything else itself."""
+    return sys.stdin.buffer.read() if word == "-" else os.fsencode(word)
+
+
+def _ttl(options: argparse.Namespace) -> tuple[str | int, ...]:
+    return () if options.ttl_ms is None else ("PX", options.ttl_ms)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from node import cli_status
+    from node.client import statuses
+
+    found = statuses(options.connect, os.environ.get(PASSWORD_VARIABLE, ""))
+    if options.json:
+        print(cli_status.as_json(found))
+    else:
+        cli_status.show(found)
+    return EXIT_DONE
+
+
+def _get(options: argparse.Namespace) -> int:
+    with _connect(options) as client:
+        if options.consistency is not None:
+            client.set_consistency(options.consistency)
+        value = client.read("GET", os.fsencode(options.key))
+    if value is None:
+        return EXIT_NO
+    sys.stdout.buffer.write(value + b"\n" if sys.stdout.isatty() else value)
+    return EXIT_DONE
+
+
+def _set(options: argparse.Namespace) -> int:
+    value = _value(options.value)
+    with _connect(options) as client:
+        client.write("SET", os.fsencode(options.key), value, *_ttl(options))
+    print("OK")
+    return EXIT_DONE
+
+
+def _del(options: argparse.Namespace) -> int:
+    with _connect(options) as client:
+        removed = client.write("DEL", *map(os.fsencode, options.keys))
+    print(removed)
+    return EXIT_DONE if removed else EXIT_NO
+
+
+def _cas(options: argparse.Namespace) -> int:
+    if len(options.values) != (1 if options.absent else 2):
+        raise ConfigError((("cas", "takes KEY EXPECTED NEW, or KEY NEW --absent"),))
+    new = _value(options.values[-1])
+    condition = ("NX",) if options.absent else ("IFEQ", os.fsencode(options.values[0]))
+    with _connect(options) as client:
+        reply = client.write("SET", os.fsencode(options.key), new, *condition, *_ttl(options))
+    print("swapped" if reply is not None else "not swapped")
+    return EXIT_DONE if reply is not None else EXIT_NO
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    from node.client import Client, find_leader, statuses
+
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    leader = find_leader(statuses(options.connect, password))
+    if leader is None:
+        raise Unavailable("there is no leader now")
+    words = () if options.node is None else (options.node,)
+    with Client.connect([leader.address], password) as client:
+        successor = client.write("TRI.TRANSFER", *words)
+    print(f"{_text(successor)} leads")
+    return EXIT_DONE
+
+
+def _snapshot(options: argparse.Namespace) -> int:
+    with _connect(options) as client:
+        print(_text(client.write("TRI.SNAPSHOT")))
+    return EXIT_DONE
+
+
+def _text(reply: object) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from statemachine import dump
+
+    if not options.data_dir.is_dir():
+        raise ConfigError(((str(options.data_dir), "no such directory"),))
+    problems = dump.verify(options.data_dir)
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{options.data_dir}: sound")
+    return EXIT_NO if problems else EXIT_DONE
+
+
+def _dump(options: argparse.Namespace) -> int:
+    from statemachine import dump
+
+    if not options.file.is_file():
+        raise ConfigError(((str(options.file), "no such file"),))
+    for line in dump.dump(options.file):
+        print(line)
+    return EXIT_DONE

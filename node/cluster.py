@@ -1,0 +1,356 @@
+"""The supervisor behind `trimaran cluster`: N node processes in the foreground.
+
+       spawn ------> running ------> ready            "ready" on the node's stdout
+         ^              |              |
+         |              +---- died ----+---> reported
+         +-- back-off --+                    (--no-restart: stays down)
+
+    stdout and stderr of n1 ---> "n1 | line" ---> a writer thread ---> our stdout
+
+Invariants:
+  cluster.json names the processes that run, at all times: it is replaced after each start
+  (before anything the new process says is passed on) and after each death (pid null).
+  `cluster ready` is printed once, on a line of its own, when every node has been ready.
+  SIGINT, SIGTERM or SIGHUP stops everything within 5 s: SIGTERM to each, SIGKILL after 4 s.
+  A second one kills at once.
+  A node that cannot start at all (exit code 2 or 3 before it ever was ready) ends the whole
+  command with that code: restarting would not mend a bad config or a port in use.
+  Exit code 70 is reported with the node's own last line; the next try is seconds away.
+  Nodes never wait for whoever reads our output: a terminal held by Ctrl-S must not stop the
+  store. When 10,000 lines wait, further ones of nodes are dropped and counted.
+
+When the supervisor itself is killed, its nodes are killed with it (node.orphan).
+
+Does not do: know what a node stores, choose leaders, rotate output.
+
+Proved by: tests/node/test_cluster_supervisor.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from node.cluster_plan import Options, claim, config_path, plan, write_state
+from node.config import Config
+from node.orphan import SUPERVISOR_VARIABLE
+from statemachine.errors import DiskFailed
+from statemachine.fs import Disk
+
+__all__ = ["NODE_PROGRAM", "run"]
+
+EXIT_FATAL: Final = 70
+EXITS_HOPELESS: Final = (2, 3)
+"""Usage and configuration, port in use: what a second try would not mend."""
+
+KILL_AFTER_S: Final = 4.0
+GIVE_UP_S: Final = 4.7
+"""A process that a disk holds in the kernel outlasts SIGKILL; we do not."""
+BACKOFF_MIN_S: Final = 0.2
+BACKOFF_MAX_S: Final = 5.0
+BACKOFF_FATAL_MIN_S: Final = 5.0
+BACKOFF_FATAL_MAX_S: Final = 60.0
+LINES_WAITING_MAX: Final = 10_000
+LINE_BYTES_MAX: Final = 64 * 1024
+
+# -P: a folder called `node` where the user happens to stand is not our package.
+NODE_PROGRAM: Final = (sys.executable, "-P", "-m", "node", "serve")
+"""What runs one node; `--config FILE` is put behind it."""
+
+
+def run(options: Options) -> int:
+    """Run the cluster until it is told to stop; return the exit code.
+
+    Raises:
+        ConfigError, Unavailable, Fatal: it cannot start; nothing is running.
+    """
+    # What is stored, and the secrets in the configurations, are nobody else's business.
+    os.umask(0o077)
+    configs = plan(options)
+    disk = Disk()
+    lock = claim(options, configs, disk)
+    try:
+        return asyncio.run(_supervise(options, configs, disk))
+    finally:
+        lock.release()
+
+
+async def _supervise(options: Options, configs: list[Config], disk: Disk) -> int:
+    return await _Supervisor(options, configs, disk).run()
+
+
+class _Child:
+    """One node: its configuration, and the process that runs it now."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self.id = config.node.id
+        self.config = config
+        self.path = path
+        self.process: subprocess.Popen[bytes] | None = None
+        self.exited: asyncio.Future[int] | None = None
+        self.was_ready = False
+        """In this life of the process."""
+        self.ever_ready = False
+        self.last_line = ""
+        self.unfinished = b""
+        """What was read of a line whose end has not come yet."""
+        self.backoff_s = 0.0
+
+
+class _Supervisor:
+    """Lives in one asyncio.run: everything below happens in the loop's thread."""
+
+    def __init__(self, options: Options, configs: list[Config], disk: Disk) -> None:
+        self._options = options
+        self._configs = configs
+        self._disk = disk
+        self._children = [
+            _Child(config, config_path(options.data_dir, config)) for config in configs
+        ]
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._out = _Output(lambda: self._loop.call_soon_threadsafe(self._stop.set))
+        self._exit_code = 0
+        self._announced = False
+
+    async def run(self) -> int:
+        loop = self._loop
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Under nohup it stays ignored.
+            loop.add_signal_handler(signal.SIGHUP, self._asked_to_stop)
+        # NB: SIGCHLD and poll, not asyncio's subprocesses: those count a process as ended only
+        # when its pipes are closed, and a helper that a killed node left behind may hold them.
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        lives = [asyncio.create_task(self._keep_alive(child)) for child in self._children]
+        ended: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*lives))
+        stop: asyncio.Future[object] = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
+            self._stop.set()
+            self._signal_all(signal.SIGTERM)
+            killer = loop.call_later(KILL_AFTER_S, self._signal_all, signal.SIGKILL)
+            await asyncio.wait([ended], timeout=GIVE_UP_S)
+            killer.cancel()
+            if ended.done():
+                ended.result()  # A bug of ours is not to be swallowed.
+        finally:
+            # Whatever went wrong above, nothing is left running.
+            self._signal_all(signal.SIGKILL)
+        stuck = [str(child.process.pid) for child in self._children if child.process]
+        if stuck:
+            self._say(f"SIGKILL sent, but the kernel still holds: pid {', '.join(stuck)}")
+        self._say("cluster stopped")
+        self._out.close()
+        return self._exit_code
+
+    async def _keep_alive(self, child: _Child) -> None:
+        """Start the node, and start it again when it dies, until the cluster stops."""
+        while not self._stop.is_set():
+            code = await self._live(child)
+            self._write_state()
+            if self._stop.is_set():
+                return
+            delay_s = self._after_death(child, code)
+            if delay_s is None:
+                return
+            try:
+                await asyncio.wait_for(self._stop.wait(), delay_s)
+            except TimeoutError:
+                continue
+
+    async def _live(self, child: _Child) -> int:
+        """One life of a node's process; its exit code, negative when a signal ended it."""
+        loop = self._loop
+        child.was_ready, child.last_line, child.unfinished = False, "", b""
+        child.exited = loop.create_future()
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220  (see SIGCHLD in `run`)
+                [*NODE_PROGRAM, "--config", str(child.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                # Its own session: Ctrl-C in the terminal is for us alone, and we stop the nodes.
+                start_new_session=True,
+            )
+        except OSError as error:  # No memory, no more processes: the other nodes go on.
+            child.last_line = f"cannot be started: {error}"
+            self._say(f"{child.id} {child.last_line}")
+            return 1
+        child.process = process
+        self._write_state()
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        os.set_blocking(pipe, False)
+        loop.add_reader(pipe, self._read, child, pipe)
+        self._reap()  # It may have ended before its future was there to be told.
+        try:
+            return await child.exited
+        finally:
+            while self._read(child, pipe):
+                pass
+            self._line(child, child.unfinished)
+            loop.remove_reader(pipe)
+            process.stdout.close()
+            child.process = None
+
+    def _after_death(self, child: _Child, code: int) -> float | None:
+        """Report it. How long to wait before the next start, None for never."""
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended, code {code}"
+        if code == EXIT_FATAL:
+            how = f"stopped itself (code {code}): {child.last_line or 'it did not say why'}"
+        if code in EXITS_HOPELESS and not child.ever_ready:
+            self._say(f"{child.id} {how}: {child.last_line or 'it did not say why'}")
+            self._exit_code = code
+            self._stop.set()
+            return None
+        if not self._options.restart:
+            self._say(f"{child.id} {how}; not restarted (--no-restart)")
+            if not any(other.process for other in self._children):
+                self._say("no node is left")
+                self._exit_code = code if code == EXIT_FATAL else 3
+            return None
+        low_s, high_s = BACKOFF_MIN_S, BACKOFF_MAX_S
+        if code == EXIT_FATAL:
+            low_s, high_s = BACKOFF_FATAL_MIN_S, BACKOFF_FATAL_MAX_S
+        again = 0.0 if child.was_ready else child.backoff_s * 2
+        child.backoff_s = min(max(low_s, again), high_s)
+        self._say(f"{child.id} {how}; restarting in {child.backoff_s:g} s")
+        return child.backoff_s
+
+    def _reap(self) -> None:
+        """Some child ended: find out which, and wake who waits for it."""
+        for child in self._children:
+            if child.process is None or child.exited is None or child.exited.done():
+                continue
+            code = child.process.poll()
+            if code is not None:
+                child.exited.set_result(code)
+
+    def _read(self, child: _Child, pipe: int) -> bool:
+        """Take what the node wrote; False when there is nothing (more) now."""
+        try:
+            data = os.read(pipe, LINE_BYTES_MAX)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(pipe)
+            return False
+        *lines, child.unfinished = (child.unfinished + data).split(b"\n")
+        if len(child.unfinished) > LINE_BYTES_MAX:
+            lines.append(child.unfinished)
+            child.unfinished = b""
+        for line in lines:
+            self._line(child, line)
+        return True
+
+    def _line(self, child: _Child, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if not text:
+            return
+        child.last_line = text
+        self._out.pass_on(f"{child.id} | {text}")
+        if text == "ready" and not child.was_ready:
+            child.was_ready = child.ever_ready = True
+            self._announce()
+
+    def _announce(self) -> None:
+        """Once, when all are ready: how to connect, and that it is ready."""
+        if self._announced or not all(child.was_ready for child in self._children):
+            return
+        self._announced = True
+        self._say("")
+        for child in self._children:
+            member = child.config.member
+            where = f"redis-cli -p {member.client.port}"
+            self._say(f"  {child.id}   {where:<20}   {child.config.node.data_dir}")
+        first = self._configs[0].member.client
+        self._say("")
+        self._say(f"  trimaran status --connect {first}      Ctrl-C stops all nodes")
+        self._say("cluster ready")
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():  # Asked twice: no more patience.
+            self._signal_all(signal.SIGKILL)
+        self._stop.set()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for child in self._children:
+            if child.process is not None:
+                child.process.send_signal(number)  # Does nothing to one that has ended.
+
+    def _write_state(self) -> None:
+        pids = {
+            child.id: child.process.pid
+            for child in self._children
+            if child.process is not None and not (child.exited and child.exited.done())
+        }
+        try:
+            write_state(self._options.data_dir, self._configs, pids, self._disk)
+        except DiskFailed as error:
+            # The nodes decide for themselves what a full disk means; this file is not worth them.
+            self._say(f"cluster.json is out of date: {error}")
+
+    def _say(self, text: str) -> None:
+        self._out.say(text)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and what makes `-m node` find this very package, and die with us."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [root, os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONUNBUFFERED": "1",
+        SUPERVISOR_VARIABLE: str(os.getpid()),
+    }
+
+
+class _Output:
+    """Our stdout behind a queue, so that nothing here waits for who reads it."""
+
+    def __init__(self, closed: Callable[[], object]) -> None:
+        self._closed = closed
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="output", daemon=True)
+        self._thread.start()
+
+    def say(self, line: str) -> None:
+        """Print a line of our own, soon. They are few, and never dropped."""
+        if self._dropped:
+            self._lines.put(f"({self._dropped} lines of nodes were not shown: nobody read them)")
+            self._dropped = 0
+        self._lines.put(line)
+
+    def pass_on(self, line: str) -> None:
+        """Print a line of a node, soon; drop it when too many wait."""
+        if self._lines.qsize() >= LINES_WAITING_MAX:
+            self._dropped += 1
+        else:
+            self.say(line)
+
+    def close(self) -> None:
+        """Print what waits, for a moment; a reader that does not read is not waited for."""
+        self._lines.put(None)
+        self._thread.join(0.5)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            data = memoryview(line.encode("utf-8", "replace") + b"\n")
+            try:
+                while data:
+                    data = data[os.write(1, data) :]
+            except OSError:
+                # Our reader is gone (`trimaran cluster | head`, a closed terminal).
+                self._closed()
+                return

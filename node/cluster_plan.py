@@ -1,0 +1,240 @@
+"""What `trimaran cluster` is going to run, and the files that say so. No processes here.
+
+    DIR/cluster.lock    held while a supervisor owns DIR
+    DIR/cluster.json    {"nodes": [{"id", "pid", "client", "peer", "http", "data_dir"}]}
+    DIR/n1.toml ...     the whole configuration of each node; `trimaran serve --config` runs it
+    DIR/n1/ ...         its data directory (the node's own business)
+
+Node i has id n<i>, client port base+i-1, peer port base+1000+i-1, HTTP port base+2000+i-1.
+
+Invariants:
+  Nothing is written before every port was free and every configuration was sound.
+  --fresh removes only directories named n<i> that are data directories (they hold LOCK or
+  identity.json, or nothing at all) and that no process has locked.
+  A directory made for another number of nodes is refused: members of a running store are not
+  changed by restarting it with another list.
+  cluster.json is replaced as a whole: whoever reads it sees the old text or the new one.
+
+A crash leaves at worst DIR/*.tmp, which the next write replaces.
+
+Does not do: start, watch or stop anything (node.cluster).
+
+Proved by: tests/node/test_cluster_supervisor.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from node.client import can_listen
+from node.config import MEMBERS_MAX, Address, Config, Member, read_document
+from node.errors import ConfigError
+from statemachine.errors import DirectoryInUse, Unavailable
+from statemachine.fs import Disk, Lock, replace_file
+
+__all__ = ["HOST", "Options", "claim", "config_path", "plan", "write_state"]
+
+HOST: Final = "127.0.0.1"
+PEER_PORTS_ABOVE: Final = 1_000
+HTTP_PORTS_ABOVE: Final = 2_000
+
+_NODE_NAME: Final = re.compile(r"n[1-9][0-9]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line of `trimaran cluster`."""
+
+    nodes: int = 3
+    """How many replicas."""
+
+    data_dir: Path = Path("data")
+    """Where all of it lives."""
+
+    base_port: int = 7_001
+    """Client port of n1; the others are counted from it."""
+
+    fresh: bool = False
+    """Remove what earlier runs left in data_dir."""
+
+    template: Path | None = None
+    """A configuration for all nodes; its [node] and [[cluster.members]] are filled in here."""
+
+    restart: bool = True
+    """Start a node again when it dies."""
+
+
+def plan(options: Options) -> list[Config]:
+    """The configurations of all nodes. Touches nothing.
+
+    Raises:
+        ConfigError: all that is wrong with the options and with the template.
+    """
+    problems = []
+    if not 1 <= options.nodes <= MEMBERS_MAX:
+        problems.append(("--nodes", f"is {options.nodes}, must be 1 to {MEMBERS_MAX}"))
+    port_max = 65_535 - HTTP_PORTS_ABOVE - MEMBERS_MAX
+    if not 1 <= options.base_port <= port_max:
+        problems.append(("--base-port", f"is {options.base_port}, must be 1 to {port_max}"))
+    if problems:
+        raise ConfigError(tuple(problems))
+    document = read_document(options.template) if options.template is not None else {}
+    members = [_member(number, options.base_port) for number in range(1, options.nodes + 1)]
+    tables = [
+        {
+            "id": member.id,
+            "peer": str(member.peer),
+            "client": str(member.client),
+            "http": str(member.http),
+        }
+        for member in members
+    ]
+    return [
+        Config.from_document(
+            document
+            | {
+                "node": {"id": member.id, "data_dir": str(options.data_dir / member.id)},
+                "cluster": {"members": tables},
+            }
+        )
+        for member in members
+    ]
+
+
+def _member(number: int, base_port: int) -> Member:
+    """The id and the three addresses of node `number` (from 1), as the Contract has them."""
+    port = base_port + number - 1
+    return Member(
+        id=f"n{number}",
+        client=Address(HOST, port),
+        peer=Address(HOST, port + PEER_PORTS_ABOVE),
+        http=Address(HOST, port + HTTP_PORTS_ABOVE),
+    )
+
+
+def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
+    """Make data_dir ready to run in; the lock that is returned is held while it is.
+
+    Raises:
+        Unavailable: a port or the directory is in use. Nothing was changed.
+        ConfigError: the directory is not one that these options may be run in.
+        DiskFailed: it cannot be written.
+    """
+    taken = [
+        f"{address} ({member.id}, {purpose} port)"
+        for member in configs[0].members
+        for purpose, address in (
+            ("client", member.client),
+            ("peer", member.peer),
+            ("HTTP", member.http),
+        )
+        if not can_listen(address)
+    ]
+    if taken:
+        raise Unavailable(
+            f"already in use: {', '.join(taken)}. Is another cluster running? "
+            f"Stop it, or choose another --base-port"
+        )
+    disk.make_dir(options.data_dir)
+    try:
+        lock = disk.lock(options.data_dir / "cluster.lock")
+    except DirectoryInUse as error:
+        raise Unavailable(f"another `trimaran cluster` runs there: {error}") from error
+    try:
+        if options.fresh:
+            _remove_old(options.data_dir, disk)
+        _refuse_other_members(options, disk)
+        for config in configs:
+            text = config.render().encode("utf-8")
+            replace_file(disk, config_path(options.data_dir, config), [_WRITTEN_BY + text])
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+_WRITTEN_BY: Final = b"# Written by `trimaran cluster` at each start: changes here are lost.\n\n"
+
+
+def config_path(data_dir: Path, config: Config) -> Path:
+    """Where the configuration of a node is written."""
+    return data_dir / f"{config.node.id}.toml"
+
+
+def _node_directories(data_dir: Path, disk: Disk) -> list[Path]:
+    names = (name for name in disk.list_dir(data_dir) if _NODE_NAME.fullmatch(name))
+    return [data_dir / name for name in names if (data_dir / name).is_dir()]
+
+
+def _remove_old(data_dir: Path, disk: Disk) -> None:
+    """Remove all data directories. All are looked at before the first one goes."""
+    directories = _node_directories(data_dir, disk)
+    for directory in directories:
+        names = disk.list_dir(directory)
+        if names and not {"LOCK", "identity.json"} & set(names):
+            raise ConfigError(
+                (("--fresh", f"{directory} does not look like a data directory: not removed"),)
+            )
+        if "LOCK" in names:
+            try:
+                disk.lock(directory / "LOCK").release()
+            except DirectoryInUse as error:
+                raise Unavailable(f"--fresh: {error}; nothing was removed") from error
+    for directory in directories:
+        disk.remove_tree(directory)
+        settings = directory.with_suffix(".toml")
+        if disk.exists(settings):
+            disk.unlink(settings)
+
+
+def _refuse_other_members(options: Options, disk: Disk) -> None:
+    """Refuse a directory that was made for another number of nodes."""
+    found = {
+        directory.name
+        for directory in _node_directories(options.data_dir, disk)
+        if disk.exists(directory / "identity.json")
+    }
+    expected = {f"n{number}" for number in range(1, options.nodes + 1)}
+    # Fewer than expected is fine: a node may have died before it had an identity, or been wiped.
+    state = options.data_dir / "cluster.json"
+    made_for = len(expected)
+    if found and disk.exists(state):
+        try:
+            made_for = len(json.loads(disk.read_bytes(state))["nodes"])
+        except (ValueError, KeyError, TypeError):
+            pass  # Not ours, or cut short by hand: what the directories say has to do.
+    if found - expected or made_for != len(expected):
+        made_for = max(made_for, len(found))
+        raise ConfigError(
+            (
+                (
+                    "--nodes",
+                    f"is {options.nodes}, but {options.data_dir} holds the data of {made_for} "
+                    f"nodes: use --nodes {made_for}, or --fresh to start over",
+                ),
+            )
+        )
+
+
+def write_state(
+    data_dir: Path, configs: Sequence[Config], pids: Mapping[str, int | None], disk: Disk
+) -> None:
+    """Replace cluster.json. A node that is not running has pid null."""
+    nodes = [
+        {
+            "id": config.node.id,
+            "pid": pids.get(config.node.id),
+            "client": str(config.member.client),
+            "peer": str(config.member.peer),
+            "http": str(config.member.http),
+            "data_dir": str(config.node.data_dir),
+        }
+        for config in configs
+    ]
+    text = json.dumps({"nodes": nodes}, indent=2) + "\n"
+    replace_file(disk, data_dir / "cluster.json", [text.encode("utf-8")])

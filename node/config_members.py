@@ -1,0 +1,125 @@
+"""Who the members of a cluster are, and where each of them listens.
+
+    [[cluster.members]]  id = "n1"  peer = "127.0.0.1:8001"  client = ...  http = ...
+
+Invariants: an id is fit to be a file name and a word in a log line; no id and no address
+stands twice; an address is loopback only when it is the word `localhost` or a literal
+loopback address (what another name resolves to can change after it was checked).
+
+A crash leaves nothing behind: these are values.
+
+Does not do: look names up, bind ports, change members of a running cluster.
+
+Proved by: tests/node/test_config.py
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from node.config_read import Problems, read_section, unknown_key
+
+__all__ = ["MEMBERS_MAX", "Address", "Member", "member_problems", "read_members"]
+
+MEMBERS_MAX: Final = 9
+"""More replicas make every write slower and nothing safer."""
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Where something listens: "127.0.0.1:7001", "[::1]:7001", "localhost:7001"."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: object) -> Address:
+        """Read "host:port". Raises ValueError that says what is wrong with it."""
+        if not isinstance(text, str):
+            raise ValueError(f'is {text!r}, must be text like "127.0.0.1:7001"')
+        host, colon, port_text = text.rpartition(":")
+        if not colon or not host or not port_text.isdecimal() or not port_text.isascii():
+            raise ValueError(f'is {text!r}, must look like "127.0.0.1:7001"')
+        bracketed = host.startswith("[") and host.endswith("]")
+        if ":" in host and not bracketed:
+            raise ValueError(f'is {text!r}; write an IPv6 address as "[::1]:7001"')
+        port = int(port_text)
+        if not 1 <= port <= 65_535:
+            raise ValueError(f"is {text!r}; a port is a number from 1 to 65535")
+        return cls(host[1:-1] if bracketed else host, port)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when nobody outside this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """[[cluster.members]]: one replica, the same entry on every node."""
+
+    id: str
+    """Its name, for ever: its data directory carries it."""
+
+    peer: Address
+    """Where the other nodes reach it."""
+
+    client: Address
+    """Where RESP clients reach it."""
+
+    http: Address
+    """Where browsers and metrics collectors reach it."""
+
+
+def read_members(cluster: object, problems: Problems) -> tuple[Member, ...] | None:
+    """The members; None when one of them could not be read."""
+    if not isinstance(cluster, dict):
+        problems.append(("cluster", "must be a table of members: write [[cluster.members]]"))
+        return None
+    for key in cluster:
+        if key != "members":
+            problems.append((f"cluster.{key}", unknown_key(key, ["members"], "cluster.")))
+    tables = cluster.get("members", [])
+    if not isinstance(tables, list) or not tables:
+        problems.append(("cluster.members", "is missing: write one [[cluster.members]] per node"))
+        return None
+    members = []
+    for position, table in enumerate(tables, start=1):
+        label = table.get("id", position) if isinstance(table, dict) else position
+        members.append(read_section(Member, table, f"cluster.members.{label}", problems))
+    whole = tuple(member for member in members if member is not None)
+    return whole if len(whole) == len(members) else None
+
+
+def member_problems(members: Sequence[Member]) -> Problems:
+    """Ids that are no ids, ids and addresses that stand twice, too many members."""
+    found: Problems = []
+    if not 1 <= len(members) <= MEMBERS_MAX:
+        found.append(("cluster.members", f"are {len(members)}, must be 1 to {MEMBERS_MAX}"))
+    owners: dict[object, str] = {}
+    for member in members:
+        name = f"cluster.members.{member.id}"
+        if not _ID.fullmatch(member.id):
+            found.append(
+                (f"{name}.id", "must be 1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit")
+            )
+        for key in ("id", "peer", "client", "http"):
+            value = getattr(member, key)
+            if value in owners:
+                found.append((f"{name}.{key}", f"is {value}, which is {owners[value]} already"))
+            owners.setdefault(value, f"{name}.{key}")
+    return found

@@ -1,0 +1,348 @@
+"""The core: one replica put together from its rooms, without any client port.
+
+    data directory   identity -> state machine (recovers) -> journal -> alignment
+    network          links -> transport (the fence)
+    consensus        raft (PySyncObj) <-> elections, reads, snapshots
+    work             batches, transfer, upkeep            facts: service
+
+Who calls whom when something happens:
+
+    a peer's message   transport.receive, then journal.flush          (links.received)
+    journal synced     transport.on_durable, then a tick
+    a tick's progress  batches.deliver, reads.advance
+    role, leader, term batches, reads, transfer, snapshots .on_change
+    every TICK_S       raft, elections, reads, batches, transfer, upkeep .tick
+
+One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
+the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
+the journals of a majority; only a restart, which reads it all again, may vouch for this one.
+
+Disk, clock and randomness are handed in.
+
+A crash at any point of `start` leaves a directory that starts again (identity, node.raft).
+
+Proved by: tests/node/test_node.py, tests/cluster
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Callable
+
+from node import wire
+from node.batches import Batches
+from node.clock import Clock
+from node.config import Config
+from node.elections import Elections
+from node.errors import Fatal, KVError
+from node.identity import Identity
+from node.journal import FileJournal
+from node.journal_files import JournalFiles, TermFile
+from node.links import LinkEvents, Links
+from node.logs import EventLog
+from node.raft import TICK_S, Raft, RaftEvents, align
+from node.reads import Reads
+from node.service import Service
+from node.snapshots import Snapshots
+from node.transfer import Transfer
+from node.transport import FencedTransport
+from node.upkeep import Upkeep
+from statemachine import CheckpointConfig, FileStateMachine, WalConfig
+from statemachine.fs import FileSystem
+
+__all__ = ["Core"]
+
+
+class Core:
+    """One replica. Make it in a running loop, then `start` it.
+
+    Args:
+        on_failure: told once of the error that ended the core.
+
+    Raises:
+        ConfigError, Fatal: the data directory is not ours, not sound, or in use.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        disk: FileSystem,
+        clock: Clock,
+        rng: random.Random,
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self.config = config
+        self.log = EventLog(config.node.id)
+        self._loop = asyncio.get_running_loop()
+        self._disk = disk
+        self._clock = clock
+        self._rng = rng
+        self._on_failure = on_failure
+        self._ended = False
+        self._started = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.identity = Identity(
+            config.node.data_dir, config.node.id, [each.id for each in config.members], disk
+        )
+        try:
+            self._open_data()
+            self._connect()
+        except BaseException:
+            self.identity.release()
+            raise
+
+    # -- putting together -------------------------------------------------------------------
+
+    def _open_data(self) -> None:
+        config, disk = self.config, self._disk
+        directory = config.node.data_dir
+        self.machine = FileStateMachine(
+            directory,
+            wal=WalConfig(
+                sync=config.wal.sync,  # type: ignore[arg-type]  # checked by node.config
+                interval_ms=config.wal.interval_ms,
+                segment_bytes_max=config.wal.segment_bytes_max,
+            ),
+            checkpoint=CheckpointConfig(
+                entries=config.checkpoint.entries,
+                bytes=config.checkpoint.bytes,
+                interval_ms=config.checkpoint.interval_ms,
+            ),
+            disk=disk,
+            monotonic=self._clock.monotonic,
+            lock=False,
+        )
+        files = JournalFiles(directory / "journal", disk, config.journal.segment_bytes_max)
+        self.journal = FileJournal(
+            files,
+            TermFile(directory / "journal" / "term", disk),
+            call_soon_threadsafe=self._loop.call_soon_threadsafe,
+            on_durable=self._on_durable,
+            on_failure=self._fail,
+            inline=len(config.members) == 1,
+        )
+        if files.torn is not None:
+            self.log.warning("journal: torn tail cut", where=files.torn)
+        align(self.journal, self.machine, self.log)
+
+    def _connect(self) -> None:
+        config, clock = self.config, self._clock
+        peer_ids = [each.id for each in config.others]
+        self.links = Links(
+            config.member,
+            config.others,
+            epoch=self.identity.epoch,
+            secret=config.peer.secret,
+            frame_bytes_max=config.peer.frame_bytes_max,
+            redial_s=config.peer.redial_ms / 1000,
+            log=self.log,
+            events=LinkEvents(
+                up=self._link_up,
+                down=self._link_down,
+                message=self._on_message,
+                received=self.journal.flush,
+            ),
+        )
+        self.transport = FencedTransport(
+            peer_ids,
+            self.links,
+            self.journal,
+            heartbeat_s=config.raft.heartbeat_ms / 1000,
+            send_buffer_bytes_max=config.peer.send_buffer_bytes_max,
+            monotonic=clock.monotonic,
+            log=self.log,
+        )
+        self.raft = Raft(
+            config.node.id,
+            peer_ids,
+            journal=self.journal,
+            machine=self.machine,
+            transport=self.transport,
+            clock=clock,
+            token_path=config.node.data_dir / "journal" / "token",
+            heartbeat_s=config.raft.heartbeat_ms / 1000,
+            fallback_s=2 * config.raft.election_timeout_max_ms / 1000,
+            entry_bytes_max=config.limits.entry_bytes_max,
+            call_soon=self._loop.call_soon,
+            events=RaftEvents(
+                applied=lambda head, outcome: self.batches.applied(head, outcome),
+                change=self._on_change,
+                progress=self._on_progress,
+                failure=self._fail,
+            ),
+        )
+        self._connect_rooms(1 + len(peer_ids))
+
+    def _connect_rooms(self, members_count: int) -> None:
+        config, clock, raft = self.config, self._clock, self.raft
+        election_min_s = config.raft.election_timeout_min_ms / 1000
+        election_max_s = config.raft.election_timeout_max_ms / 1000
+        park_s = config.raft.park_ms / 1000
+        self.elections = Elections(
+            raft,
+            self.journal,
+            timeout_min_s=election_min_s,
+            timeout_max_s=election_max_s,
+            members_count=members_count,
+            monotonic=clock.monotonic,
+            rng=self._rng,
+        )
+        self.reads = Reads(
+            raft,
+            members_count=members_count,
+            call_soon=self._loop.call_soon,
+            monotonic=clock.monotonic,
+            lease_s=election_min_s,
+            park_s=park_s,
+        )
+        self.snapshots = Snapshots(
+            self.machine,
+            self.links,
+            term=raft.term,
+            applied_index=raft.applied_index,
+            follow=self.transport.follow,
+            installed=self._on_installed,
+            log=self.log,
+        )
+        self.batches = Batches(
+            config.node.id,
+            self.identity.epoch,
+            raft=raft,
+            links=self.links,
+            machine=self.machine,
+            call_soon=self._loop.call_soon,
+            monotonic=clock.monotonic,
+            in_flight_max=config.raft.entries_in_flight_max,
+            batch_bytes_max=config.raft.batch_bytes_max,
+            park_s=park_s,
+            resend_s=2 * election_max_s,
+            log=self.log,
+        )
+        self.transfer = Transfer(raft, monotonic=clock.monotonic, give_up_s=2 * election_max_s)
+        self.upkeep = Upkeep(
+            config,
+            raft=raft,
+            machine=self.machine,
+            batches=self.batches,
+            transfer=self.transfer,
+            disk=self._disk,
+            monotonic=clock.monotonic,
+            log=self.log,
+        )
+        self.service = Service(
+            config,
+            raft=raft,
+            links=self.links,
+            machine=self.machine,
+            batches=self.batches,
+            reads=self.reads,
+            transfer=self.transfer,
+            upkeep=self.upkeep,
+        )
+        self.transport.bind(raft, self.elections, self.reads, self.snapshots)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find the place in the log, listen to peers, begin to tick.
+
+        Raises:
+            OSError: the peer address cannot be bound.
+        """
+        self._started = True
+        self.raft.start()
+        await self.links.start()
+        self.elections.heard_leader()  # starting took time: nobody is overdue yet
+        self._on_timer()
+
+    def is_ready(self) -> bool:
+        """Whether there is a leader and this node has caught up with it."""
+        return not self._ended and self.raft.is_caught_up()
+
+    async def stop(self) -> None:
+        """Hand leadership over if possible, then stop. Durability does not depend on it."""
+        if self._ended:
+            return
+        self._end(KVError("the node stops"))
+        await self.links.close()
+        self.raft.close()
+        self.machine.close()
+        self.identity.release()
+
+    def _end(self, error: KVError) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.batches.close(error)
+        self.reads.close(error)
+        self.transfer.abort(error)
+        self.upkeep.close(error)
+        self.snapshots.close()
+
+    def _fail(self, error: Exception) -> None:
+        if self._ended:
+            return
+        where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
+        self.log.error("fatal", reason=str(error), traceback=where)
+        self.raft.halt()
+        self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+        self._loop.create_task(self.links.close())
+        self._on_failure(error)
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _on_timer(self) -> None:
+        self._timer = self._loop.call_later(TICK_S, self._on_timer)
+        try:
+            self.raft.tick()
+            self.elections.tick()
+            self.reads.tick()
+            self.batches.tick()
+            self.transfer.tick()
+            self.upkeep.tick()
+        except Exception as error:  # the one door
+            self._fail(error)
+
+    def _on_message(self, peer_id: str, message: wire.Message) -> None:
+        if self._ended:
+            return
+        try:
+            self.transport.receive(peer_id, message)
+        except Exception as error:  # the one door
+            self._fail(error)
+
+    def _on_durable(self) -> None:
+        if self._started and not self._ended:
+            self.transport.on_durable()
+            self.raft.kick()
+
+    def _link_up(self, peer_id: str) -> None:
+        self.transport.link_up(peer_id)
+        self.raft.kick()
+
+    def _link_down(self, peer_id: str) -> None:
+        self.transport.link_down(peer_id)
+        self.snapshots.abort(peer_id)
+        self.raft.kick()
+
+    def _on_progress(self) -> None:
+        self.batches.deliver()
+        self.reads.advance()
+        self.transfer.progress()
+
+    def _on_change(self) -> None:
+        raft = self.raft
+        self.log.info("role", role=raft.role(), term=raft.term(), leader=raft.leader_id())
+        if not raft.is_leader():
+            self.snapshots.abort_outgoing()
+        self.batches.on_change()
+        self.reads.on_change()
+        self.transfer.on_change()
+
+    def _on_installed(self, peer_id: str, term: int, index: int) -> None:
+        self.raft.installed(peer_id, term, index)
+        self.batches.on_snapshot_installed()
+        self.reads.advance()

@@ -1,0 +1,293 @@
+"""The journal: Raft's log, in memory for PySyncObj and on disk before anyone is told.
+
+    loop thread                                    sync thread (one)
+    -----------                                    -----------------
+    add / deleteEntriesFrom / setCurrentTerm
+      change the list, note an operation
+    flush()  ---- operations, ticket --------->    do them in order, one fdatasync for all
+    durable_index, term_is_durable  <--ticket--    tell the loop
+
+PySyncObj sees a list of entries (it is one: `__getitem__` and `__len__` at C speed) that
+changes at once. What is *durable* is a second, later number, and everything that leaves
+the node waits for it (DESIGN "Durability", PYSYNCOBJ "Durability gate"):
+
+    durable_index    every entry up to here is fsynced. Acknowledgements wait for it.
+    term_is_durable  the current term and vote are fsynced. Votes wait for it.
+
+Group commit: one sync is in flight; whatever was flushed meanwhile shares the next one.
+
+Invariants:
+  - operations reach the files in the order in which they were made;
+  - durable_index never counts an entry that was truncated: each truncation raises `epoch`,
+    and a sync that was begun before it no longer counts (its entries may be gone);
+  - getRaftCommitIndex is always 1 (P14): a persisted commit index that outlived its entries
+    would let a new leader acknowledge what nobody has. The leader tells it again.
+
+A crash loses only what was not synced, so nothing that was acknowledged or voted. A failed
+write or sync is Fatal: handed to `on_failure`, and no ticket comes back ever after.
+
+With `inline=True` (a one-node cluster: nobody's acknowledgement can be waited for, PySyncObj
+commits what it appends) each operation is written and synced before the call returns.
+
+Does not do: bound its memory (entries stay in memory until cut; the consensus issue).
+
+Proved by: tests/node/test_journal.py
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from pysyncobj.journal import Journal
+
+from node.entry import Entry
+from node.journal_files import JournalFiles, TermFile
+from statemachine.errors import Fatal
+
+__all__ = ["FileJournal"]
+
+Operation = Callable[[], None]
+_IDLE_S: Final = 0.5
+"""After this long without work the sync thread records how far the log is durable."""
+
+
+class FileJournal(list[Entry], Journal):  # type: ignore[misc]
+    """PySyncObj's log of (command, index, term), with a durable twin on disk.
+
+    Args:
+        files: the segments, not yet loaded.
+        term_file: where term and vote are kept.
+        call_soon_threadsafe: runs a function in the loop's thread.
+        on_durable: called in the loop's thread when durable_index or term_is_durable moved.
+        on_failure: called in the loop's thread, once, when the disk failed.
+        inline: sync within each call instead of in the thread.
+
+    Raises:
+        Corrupt, Unsupported: what is on disk does not check out.
+    """
+
+    def __init__(
+        self,
+        files: JournalFiles,
+        term_file: TermFile,
+        *,
+        call_soon_threadsafe: Callable[..., object],
+        on_durable: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+        inline: bool,
+    ) -> None:
+        super().__init__(files.load())
+        self._files = files
+        self._term_file = term_file
+        self._term, self._vote = term_file.load()
+        self._call_soon_threadsafe = call_soon_threadsafe
+        self._on_durable = on_durable
+        self._on_failure = on_failure
+        self._inline = inline
+        self._pending: list[Operation] = []
+        self._appended: list[Entry] = []
+        self._term_changes = 0
+        self._term_changes_durable = 0
+        self.epoch = 0
+        """How often the log was truncated or cleared since it was opened."""
+        self.durable_index: int = self[-1][1] if self else 0
+        """Highest index of which this and all entries before it are fsynced."""
+        self._size_bytes = files.size_bytes
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if not inline:
+            self._thread = threading.Thread(
+                target=self._sync_forever, name="journal-sync", daemon=True
+            )
+            self._thread.start()
+
+    # -- what PySyncObj calls ------------------------------------------------------------
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry."""
+        entry = (command, idx, term)
+        self.append(entry)
+        self._appended.append(entry)
+        self._size_bytes += len(command) + 36
+        if self._inline:
+            self.flush()
+
+    def clear(self) -> None:
+        """Drop every entry: a snapshot takes their place."""
+        super().clear()
+        self._forget(0)
+        self._note(self._files.clear)
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's names
+        """Truncate: drop the entry at list position `entryFrom` and all after it."""
+        if entryFrom >= len(self):
+            return
+        index = self[entryFrom][1]
+        del self[entryFrom:]
+        self._forget(index - 1)
+        self._note(lambda: self._files.truncate_from(index))
+
+    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        """Drop the entries before list position `entryTo` (they are in a durable snapshot)."""
+        if 0 < entryTo < len(self):
+            del self[:entryTo]
+            first_index = self[0][1]
+            self._note(lambda: self._files.cut_below(first_index))
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        """Note the term and the vote. Votes leave when `term_is_durable` again."""
+        if (term, votedForNodeId) == (self._term, self._vote):
+            return
+        self._term, self._vote = term, votedForNodeId
+        self._term_changes += 1
+        self._note(lambda: self._term_file.save(term, votedForNodeId))
+        self.flush()
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        """The term that was last noted."""
+        return self._term
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        """Who got this node's vote in the current term."""
+        return self._vote
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+        """Not kept: see getRaftCommitIndex."""
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        """Always 1 (P14)."""
+        return 1
+
+    def _destroy(self) -> None:
+        self.close()
+
+    # -- what the node asks ---------------------------------------------------------------
+
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest entry in memory."""
+        return self[0][1]
+
+    @property
+    def last_index(self) -> int:
+        """Index of the newest entry."""
+        return self[-1][1]
+
+    @property
+    def last_term(self) -> int:
+        """Term of the newest entry."""
+        return self[-1][2]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes appended and not yet cut (close to the size of the files)."""
+        return self._size_bytes
+
+    @property
+    def term_is_durable(self) -> bool:
+        """Whether the current term and vote are fsynced."""
+        return self._term_changes == self._term_changes_durable
+
+    def term_at(self, index: int) -> int | None:
+        """Term of the entry at `index`; None when it is cut or not there yet."""
+        position = index - self[0][1]
+        return self[position][2] if 0 <= position < len(self) else None
+
+    def cut_below(self, index: int) -> None:
+        """Drop entries below `index` from memory and, segment by segment, from disk."""
+        position = min(index - self[0][1], len(self) - 2)
+        if position > 0:
+            self._size_bytes -= sum(len(entry[0]) + 36 for entry in self[:position])
+            self.deleteEntriesTo(position)
+            self.flush()
+
+    # -- durability ------------------------------------------------------------------------
+
+    def _forget(self, last_index: int) -> None:
+        self.epoch += 1
+        self.durable_index = min(self.durable_index, last_index)
+
+    def _note(self, operation: Operation) -> None:
+        self._note_appended()
+        self._pending.append(operation)
+        if self._inline:
+            self.flush()
+
+    def _note_appended(self) -> None:
+        if self._appended:
+            entries, self._appended = self._appended, []
+            self._pending.append(lambda: self._files.append(entries))
+
+    def flush(self) -> None:
+        """Hand over what was noted since the last flush. Costs nothing when that is nothing."""
+        self._note_appended()
+        if not self._pending:
+            return
+        last_index = self[-1][1] if self else 0
+        job = _Job(self._pending, last_index, self.epoch, self._term_changes)
+        self._pending = []
+        if self._inline:
+            self._do([job])
+            self._finished(job)
+        else:
+            self._jobs.put(job)
+
+    def _do(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            for operation in job.operations:
+                operation()
+        self._files.sync()
+
+    def _finished(self, job: _Job) -> None:
+        self._term_changes_durable = job.term_changes
+        if job.epoch == self.epoch and job.last_index > self.durable_index:
+            self.durable_index = job.last_index
+        self._on_durable()
+
+    def _sync_forever(self) -> None:
+        """The sync thread: take all that waits, do it, sync once, tell the loop."""
+        try:
+            while True:
+                try:
+                    jobs = [self._jobs.get(timeout=_IDLE_S)]
+                except queue.Empty:
+                    self._files.mark()
+                    jobs = [self._jobs.get()]
+                while not self._jobs.empty():
+                    jobs.append(self._jobs.get())
+                todo = [job for job in jobs if job is not None]
+                if todo:
+                    self._do(todo)
+                    self._call_soon_threadsafe(self._finished, todo[-1])
+                if len(todo) < len(jobs):
+                    return  # a None: close() asked for the end
+        except Fatal as error:
+            self._call_soon_threadsafe(self._on_failure, error)
+        except RuntimeError:
+            return  # the loop is closed: nobody is left to be told
+
+    def close(self) -> None:
+        """Finish what was flushed, end the thread, close the files."""
+        self.flush()
+        if self._thread is not None and self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+        self._thread = None
+        self._files.close()
+
+
+class _Job:
+    """Operations that share a sync, and what is durable once it is done."""
+
+    __slots__ = ("epoch", "last_index", "operations", "term_changes")
+
+    def __init__(
+        self, operations: list[Operation], last_index: int, epoch: int, term_changes: int
+    ) -> None:
+        self.operations = operations
+        self.last_index = last_index
+        self.epoch = epoch
+        self.term_changes = term_changes

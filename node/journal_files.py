@@ -1,0 +1,291 @@
+"""The journal's files: segments of frames, and the term with its vote.
+
+    journal/
+      00000001.seg   64-byte header | frame | frame | ...      statemachine.segment
+      00000002.seg   sequence numbers rise by one, indexes rise by one across segments
+      term           current term and vote, replaced as a whole (below)
+
+    term:  0         8        12     14     16       24             24+v     +4
+           +---------+--------+------+------+--------+-------------+--------+
+           | TRIMTRM | version| v    | 0    | term   | vote (utf-8)| crc32c |
+           | \\0      | u32    | u16  | u16  | u64    | v bytes     | u32    |
+           +---------+--------+------+------+--------+-------------+--------+
+
+Synchronous and single-threaded: whoever owns this object (the journal's sync thread, a
+one-node journal, an offline tool) makes all the calls. What a step promises it keeps by
+the order of its writes:
+
+    rotate    sync the full segment, create the next with its header, sync it, sync the
+              directory. So every segment but the newest is sealed: all of it must check out.
+    truncate  remove newer segments, newest first; cut the file; SYNC; only then may new
+              frames follow. Without that sync a crash could leave new frames half over old
+              ones, whose durable marks would make the damage look like corruption.
+    clear     remove all segments, newest first (a crash leaves a prefix: shorter, not torn).
+    cut       remove whole segments below an index, oldest first (a crash leaves a suffix).
+    Each removal is made durable before the next: removals in any other order would leave a
+    gap, which is refused as corruption.
+    term      temporary file, fsync, rename, directory fsync (fs.replace_file).
+
+On a crash: the newest segment may end in a torn tail, which `load` cuts and reports; damage
+below the durable mark, or anywhere in a sealed segment, is Corrupt and nothing is opened.
+
+Does not do: decide what may be truncated or cut (node.raft), hold entries (node.journal).
+
+Proved by: tests/node/test_journal_files.py
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+from node.entry import Entry, unwrap, wrap
+from statemachine.errors import Corrupt, Unsupported
+from statemachine.frame import KIND_MARK, encode_frame
+from statemachine.fs import FileSystem, LogFile, replace_file
+from statemachine.segment import (
+    JOURNAL_MAGIC,
+    SEGMENT_HEADER_BYTES,
+    read_segment,
+    segment_header,
+)
+
+__all__ = ["JournalFiles", "TermFile"]
+
+_POLICY_ALWAYS: Final = 0
+_TERM_HEAD: Final = struct.Struct("<8sIHHQ")
+_TERM_MAGIC: Final = b"TRIMTRM\0"
+_TERM_VERSION: Final = 1
+_CRC: Final = struct.Struct("<I")
+assert _TERM_HEAD.size == 24  # the picture above
+
+
+@dataclass(slots=True)
+class _Segment:
+    sequence: int
+    path: Path
+    first_index: int
+    size_bytes: int = SEGMENT_HEADER_BYTES
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    """Where the frame of entry `first_index + i` starts."""
+
+
+class JournalFiles:
+    """The segments of one journal directory.
+
+    Args:
+        directory: the journal/ folder; must exist.
+        disk: the door to the disk.
+        segment_bytes_max: a new segment is begun after this many bytes. Soft.
+    """
+
+    def __init__(self, directory: Path, disk: FileSystem, segment_bytes_max: int) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._segment_bytes_max = segment_bytes_max
+        self._segments: list[_Segment] = []
+        self._file: LogFile | None = None
+        self._sequence = 0
+        self._durable_bytes = 0
+        self._marked_bytes = 0
+        self.torn: str | None = None
+        """What `load` cut off, for the log; None when the end was clean."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in all segments."""
+        return sum(segment.size_bytes for segment in self._segments)
+
+    def load(self) -> list[Entry]:
+        """Read all entries, oldest first, and open the newest segment for appending.
+
+        Raises:
+            Corrupt: damage below the durable mark, or indexes or segments with a gap.
+            Unsupported: written by a newer version.
+        """
+        entries: list[Entry] = []
+        names = [name for name in self._disk.list_dir(self._directory) if name.endswith(".seg")]
+        for position, name in enumerate(names):
+            self._load_segment(self._directory / name, position == len(names) - 1, entries)
+        if self._segments:
+            newest = self._segments[-1]
+            self._file = self._disk.open_log(newest.path, create=False)
+            if self._file.size_bytes > newest.size_bytes:
+                self._file.truncate(newest.size_bytes)
+            self._file.sync()
+            self._durable_bytes = newest.size_bytes
+        return entries
+
+    def _load_segment(self, path: Path, newest: bool, entries: list[Entry]) -> None:
+        contents = read_segment(path, self._disk.read_bytes(path), JOURNAL_MAGIC, newest=newest)
+        if contents.torn is not None:
+            lost_bytes = contents.file_bytes - contents.good_bytes
+            self.torn = f"{path.name}: {lost_bytes} bytes at {contents.good_bytes}"
+            if contents.good_bytes < SEGMENT_HEADER_BYTES:
+                self._remove(path)  # never held a frame: its header was not synced
+                return
+        if self._segments and contents.sequence != self._sequence + 1:
+            raise Corrupt(path, 0, f"segment {self._sequence + 1} is missing before it")
+        self._sequence = contents.sequence
+        segment = _Segment(contents.sequence, path, contents.first_index, contents.good_bytes)
+        for offset, frame in contents.frames:
+            if frame.kind == KIND_MARK:
+                continue
+            if entries and frame.index != entries[-1][1] + 1:
+                raise Corrupt(path, offset, f"entry {frame.index} follows {entries[-1][1]}")
+            if not segment.offsets and frame.index != contents.first_index:
+                raise Corrupt(path, offset, f"entry {frame.index} in the first place")
+            segment.offsets.append(offset)
+            entries.append((wrap(frame.kind, frame.payload), frame.index, frame.term))
+        self._segments.append(segment)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write entries behind the last one. Not durable before `sync`."""
+        buffers: list[bytes] = []
+        for command, index, term in entries:
+            if not self._segments or self._segments[-1].size_bytes >= self._segment_bytes_max:
+                self._write(buffers)
+                buffers = []
+                self._begin_segment(index)
+            segment = self._segments[-1]
+            kind, payload = unwrap(command)
+            segment.offsets.append(segment.size_bytes)
+            segment.size_bytes += self._encode(buffers, kind, index, term, payload)
+        self._write(buffers)
+
+    def _encode(
+        self, buffers: list[bytes], kind: int, index: int, term: int, payload: bytes
+    ) -> int:
+        header, body = encode_frame(kind, index, term, self._durable_bytes, payload)
+        buffers.append(header)
+        if body:
+            buffers.append(body)
+        self._marked_bytes = self._durable_bytes
+        return len(header) + len(body)
+
+    def _write(self, buffers: list[bytes]) -> None:
+        if buffers:
+            assert self._file is not None
+            self._file.write(buffers)
+
+    def _begin_segment(self, first_index: int) -> None:
+        # 1 sync the full segment, 2 create the next with its header, 3 sync it, 4 sync the
+        # directory. Crash before 4: the next one is gone or torn at 0, nothing acknowledged is.
+        if self._file is not None:
+            self._file.sync()
+            self._file.close()
+        self._sequence += 1
+        path = self._directory / f"{self._sequence:08d}.seg"
+        self._file = self._disk.open_log(path, create=True)
+        self._file.write(
+            [segment_header(JOURNAL_MAGIC, _POLICY_ALWAYS, self._sequence, first_index)]
+        )
+        self._file.sync()
+        self._disk.sync_dir(self._directory)
+        self._segments.append(_Segment(self._sequence, path, first_index))
+        self._durable_bytes = self._marked_bytes = SEGMENT_HEADER_BYTES
+
+    def sync(self) -> None:
+        """Make all that was appended durable (fdatasync)."""
+        if self._file is not None:
+            self._file.sync()
+            self._durable_bytes = self._segments[-1].size_bytes
+
+    def mark(self) -> None:
+        """Record, after a sync and before an idle time, how far the log is durable.
+
+        Without it the last frames of an idle log would carry no promise, and damage to
+        them would pass for a torn tail.
+        """
+        if self._segments and self._durable_bytes > self._marked_bytes:
+            buffers: list[bytes] = []
+            segment = self._segments[-1]
+            segment.size_bytes += self._encode(buffers, KIND_MARK, 0, 0, b"")
+            self._write(buffers)
+
+    def truncate_from(self, index: int) -> None:
+        """Drop the entry at `index` and all after it; durable when it returns."""
+        while self._segments and self._segments[-1].first_index >= index:
+            self._drop_newest()
+        if self._segments:
+            segment = self._segments[-1]
+            if self._file is None:
+                self._file = self._disk.open_log(segment.path, create=False)
+            keep = index - segment.first_index
+            if keep < len(segment.offsets):
+                segment.size_bytes = segment.offsets[keep]
+                del segment.offsets[keep:]
+                self._file.truncate(segment.size_bytes)
+            self._file.sync()
+            self._durable_bytes = self._marked_bytes = segment.size_bytes
+
+    def clear(self) -> None:
+        """Drop every entry; durable when it returns. The next append may be at any index."""
+        while self._segments:
+            self._drop_newest()
+
+    def _drop_newest(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._remove(self._segments.pop().path)
+
+    def cut_below(self, index: int) -> None:
+        """Remove the segments that hold nothing at or above `index`. Keeps the newest."""
+        while len(self._segments) > 1 and self._segments[1].first_index <= index:
+            self._remove(self._segments.pop(0).path)
+
+    def _remove(self, path: Path) -> None:
+        self._disk.unlink(path)
+        self._disk.sync_dir(self._directory)
+
+    def close(self) -> None:
+        """Close the newest segment. Durability does not depend on it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class TermFile:
+    """The current term and who got this node's vote in it (Raft figure 2, persistent state)."""
+
+    def __init__(self, path: Path, disk: FileSystem) -> None:
+        self._path = path
+        self._disk = disk
+
+    def load(self) -> tuple[int, str | None]:
+        """Term and vote; (0, None) when nothing was ever saved.
+
+        Raises:
+            Corrupt: the file does not check out.
+            Unsupported: written by a newer version.
+        """
+        if not self._disk.exists(self._path):
+            return 0, None
+        data = self._disk.read_bytes(self._path)
+        if len(data) < _TERM_HEAD.size + _CRC.size:
+            raise Corrupt(self._path, len(data), "too short for a term file")
+        magic, version, vote_bytes, _, term = _TERM_HEAD.unpack_from(data)
+        if magic != _TERM_MAGIC:
+            raise Corrupt(self._path, 0, "not a term file")
+        if version > _TERM_VERSION:
+            raise Unsupported(self._path, version, _TERM_VERSION)
+        end = _TERM_HEAD.size + vote_bytes
+        if len(data) != end + _CRC.size:
+            raise Corrupt(self._path, end, "length does not fit the vote")
+        if google_crc32c.value(data[:end]) != _CRC.unpack_from(data, end)[0]:
+            raise Corrupt(self._path, 0, "checksum does not match")
+        vote = data[_TERM_HEAD.size : end].decode()
+        return term, vote or None
+
+    def save(self, term: int, vote: str | None) -> None:
+        """Replace the file; durable when it returns."""
+        name = (vote or "").encode()
+        body = _TERM_HEAD.pack(_TERM_MAGIC, _TERM_VERSION, len(name), 0, term) + name
+        replace_file(self._disk, self._path, [body, _CRC.pack(google_crc32c.value(body))])

@@ -1,0 +1,131 @@
+"""What a node says while it runs: one line for each event, on stderr.
+
+    time=2026-11-22T20:24:31.482Z level=info node=n1 event="leader elected" term=7 leader=n2
+    {"time": "...", "level": "info", "node": "n1", "event": "leader elected", "term": 7, ...}
+
+    configure(config.log, "n1")                      # once, in the process that serves
+    log = EventLog("n1")                             # in each room that has something to say
+    log.info("leader elected", term=7, leader="n2")
+
+Invariants:
+  An event is one line, whatever is in it: line breaks and control characters are escaped.
+  Values of keys are never in it: bytes are written as their length, whatever they are
+  (client data is bytes everywhere; what a node says of itself is text and numbers).
+  A line of another library (PySyncObj, asyncio) comes out in the same shape, its traceback
+  as one field.
+
+A crash loses nothing: each line is written when the event happens, nothing is buffered.
+
+Does not do: rotate or keep files (stderr belongs to whoever started the node), metrics.
+
+Proved by: tests/node/test_logs.py
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from node.config_sections import LogSection
+
+__all__ = ["EventLog", "configure"]
+
+_LOGGER: Final = logging.getLogger("trimaran")
+_FIELDS: Final = "trimaran_fields"
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/@+%")
+
+
+class EventLog:
+    """Where the rooms of one node say what happened.
+
+    Several nodes may live in one process: each hands its own EventLog to its rooms.
+    """
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Something that only whoever works on Trimaran wants to know."""
+        self._say(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Something that an operator may want to find later."""
+        self._say(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something that is being coped with, and that an operator should know."""
+        self._say(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something that an operator has to act upon."""
+        self._say(logging.ERROR, event, fields)
+
+    def _say(self, level: int, event: str, fields: dict[str, object]) -> None:
+        if _LOGGER.isEnabledFor(level):
+            _LOGGER.log(level, "%s", event, extra={_FIELDS: {"node": self._node, **fields}})
+
+
+class _Lines(logging.Formatter):
+    """A record as one line, text or JSON."""
+
+    def __init__(self, node: str, *, as_json: bool) -> None:
+        super().__init__()
+        self._node = node
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        now = datetime.fromtimestamp(record.created, UTC)
+        fields: dict[str, object] = {
+            "time": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",
+            "level": record.levelname.lower(),
+            "node": self._node,
+            "event": record.getMessage(),
+        }
+        fields |= getattr(record, _FIELDS, {"logger": record.name})
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        if self._as_json:
+            return json.dumps({name: _plain(value) for name, value in fields.items()})
+        return " ".join(f"{name}={_word(_plain(value))}" for name, value in fields.items())
+
+
+def configure(section: LogSection, node: str, stream: TextIO | None = None) -> None:
+    """Send every log line of this process to `stream` (stderr), as [log] says.
+
+    For the process of one node: lines of libraries are marked with `node`. A program that
+    runs nodes inside itself does not call this and keeps its own logging.
+    """
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(_Lines(node, as_json=section.format == "json"))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    # Libraries are heard from `warning` on: their `info` is about themselves.
+    root.setLevel(logging.WARNING)
+    _LOGGER.setLevel(section.level.upper())
+
+
+def _plain(value: object) -> object:
+    """What may be written of a value: of bytes their length only (see the invariants)."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def _word(value: object) -> str:
+    """One word of a text line: bare when it is plain, else quoted with JSON's escapes."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    text = str(value)
+    return text if text and _PLAIN.issuperset(text) else json.dumps(text)

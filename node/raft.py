@@ -1,0 +1,397 @@
+"""The replica: PySyncObj decides, this room drives it. The only importer of `SyncObj`.
+
+    propose(batch)            leader: stamp the time, append, send to all, in this call
+      -> Replica              PySyncObj's log is our journal, its transport our fence
+      -> journal syncs, peers acknowledge
+      -> tick()               commit, and apply(batch): the replicated method
+      -> on_applied(head, outcome)
+
+The seams (PYSYNCOBJ.md, "The seams that work"):
+  - no ticker thread, no pipe, no poller: `kick()` runs one tick in the next loop turn, and a
+    timer runs one every TICK_S;
+  - `createJournal` is replaced by a function that lets a Journal object through, so that the
+    constructor reads term, vote and log from ours;
+  - one replicated method with one bytes argument: its command is a fixed frame (node.entry);
+  - the dump file is an empty token: snapshots travel by node.snapshots and are cut by
+    node.upkeep, so PySyncObj never serializes. Its loading hook is used twice: at boot, and
+    after an installed snapshot, to make it start at the journal's first two entries.
+
+Pitfalls that end here: P1, P2 (no callbacks are passed; what leaves `apply` as an exception
+ends all ticking and stops the node), P4, P5 (nothing waits in PySyncObj's queue: it is
+drained in the call that fills it, and only by a leader), P12, P13 (`align` below), P15.
+
+Boot alignment. The state machine recovers first, to its last applied entry A. If the journal
+does not hold A (a crash during a snapshot's installation, or lost un-synced entries that were
+committed elsewhere), A is made durable in a checkpoint and the journal begins anew with the
+two entries (A-1, A) as placeholders: they are in the state already and are never sent, since
+a peer that needs them gets the snapshot. PySyncObj then starts at the journal's second entry
+and applies the rest again; entries at or below A change nothing in the state machine.
+
+Invariants: `apply` is called with rising indexes; nothing is proposed from within `apply`;
+after the first failure no tick ever runs again.
+
+Proved by: tests/node/test_raft.py, tests/node/test_pitfalls.py, tests/cluster
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pysyncobj.syncobj as _syncobj
+from pysyncobj import SyncObj, SyncObjConf, replicated
+from pysyncobj.config import SERIALIZER_STATE
+from pysyncobj.journal import Journal
+from pysyncobj.node import Node
+
+from node.clock import Clock, LeaderClock
+from node.entry import COMMAND_OVERHEAD_BYTES, KIND_BATCH, NOOP_COMMAND, Entry, wrap
+from node.errors import Fatal, Rejected
+from node.journal import FileJournal
+from node.logs import EventLog
+from node.transport import FencedTransport
+from statemachine import FileStateMachine, LogId
+from statemachine.commands import BatchHead, read_head, stamp
+
+__all__ = ["Raft", "RaftEvents", "align"]
+
+TICK_S: Final = 0.01
+_NEVER: Final = 2**62
+
+_create_journal = _syncobj.createJournal
+_syncobj.createJournal = lambda file: file if isinstance(file, Journal) else _create_journal(file)
+_syncobj.PIPE_NOTIFIER_ENABLED = False
+
+
+def align(journal: FileJournal, machine: FileStateMachine, log: EventLog) -> None:
+    """Make the journal hold the state machine's last applied entry, before PySyncObj sees it."""
+    last: LogId = machine.last_applied
+    if last.index == 0 or (journal and journal.term_at(last.index) == last.term):
+        return
+    if journal and last.index < journal.first_index:
+        raise Fatal(
+            f"the journal begins at {journal.first_index}, the state ends at {last.index}: "
+            f"what is between them is lost; wipe this node and let it rejoin"
+        )
+    log.warning("journal begins anew behind the state", index=last.index)
+    machine.checkpoint()
+    journal.clear()
+    for index in (last.index - 1, last.index):
+        journal.add(NOOP_COMMAND, index, last.term)
+    journal.flush()
+
+
+class _NoPoller:
+    """All input and output is asyncio's."""
+
+    def poll(self, timeout: float) -> None:
+        """Wait for nothing."""
+
+
+class Replica(SyncObj):  # type: ignore[misc]
+    """PySyncObj with our journal, our transport and one replicated method."""
+
+    def __init__(
+        self,
+        node_id: str,
+        peer_ids: list[str],
+        conf: SyncObjConf,
+        transport: FencedTransport,
+        on_apply: Callable[[int, bytes], None],
+    ) -> None:
+        self._on_apply = on_apply
+        super().__init__(
+            Node(node_id),
+            [Node(peer) for peer in peer_ids],
+            conf,
+            nodeClass=Node,
+            transport=transport,
+        )
+        self._poller = _NoPoller()
+
+    @replicated  # type: ignore[untyped-decorator]
+    def apply(self, batch: bytes) -> None:
+        """The route into the state machine. PySyncObj counts the entry when this returns."""
+        self._on_apply(self.raftLastApplied + 1, batch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftEvents:
+    """What the replica tells its owner, always in the loop's thread."""
+
+    applied: Callable[[BatchHead, Any], None]
+    """(head, outcome) of each batch, in order. From within a tick: propose nothing."""
+    change: Callable[[], None]
+    """Role, leader or term changed."""
+    progress: Callable[[], None]
+    """After a tick in which the commit or the applied index moved."""
+    failure: Callable[[Exception], None]
+    """Once: this replica cannot go on. Nothing runs after it."""
+
+
+class Raft:
+    """One replica's consensus, as the rest of the node sees it.
+
+    Args:
+        token_path: PySyncObj's dump file (empty; see above).
+        fallback_s: a leader that no majority answered for so long steps down.
+        entry_bytes_max: no batch may be longer.
+        call_soon: runs a function in the next loop turn.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        peer_ids: list[str],
+        *,
+        journal: FileJournal,
+        machine: FileStateMachine,
+        transport: FencedTransport,
+        clock: Clock,
+        token_path: Path,
+        heartbeat_s: float,
+        fallback_s: float,
+        entry_bytes_max: int,
+        call_soon: Callable[[Callable[[], None]], object],
+        events: RaftEvents,
+    ) -> None:
+        self.node_id = node_id
+        self.peer_ids = peer_ids
+        self.journal = journal
+        self.machine = machine
+        self.transport = transport
+        self._clock = clock
+        self._leader_clock: LeaderClock | None = None
+        self._call_soon = call_soon
+        self._events = events
+        self._entry_bytes_max = entry_bytes_max
+        self._failed = False
+        self._installing = False
+        self.holding = False
+        """Nothing is proposed while leadership is being handed over (node.transfer)."""
+        self._kicked = False
+        self._seen: tuple[int, str | None, bool] = (0, None, False)
+        self._seen_progress = (0, 0)
+        token_path.unlink(missing_ok=True)
+        if journal and journal.first_index > 1:
+            token_path.touch()
+        conf = SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=False,
+            commandsWaitLeader=False,
+            commandsQueueSize=0,
+            raftMinTimeout=heartbeat_s * 3 + 0.001,  # ours decide: node.elections
+            raftMaxTimeout=heartbeat_s * 3 + 0.002,
+            appendEntriesPeriod=heartbeat_s,
+            leaderFallbackTimeout=fallback_s,
+            connectionTimeout=_NEVER,
+            appendEntriesBatchSizeBytes=entry_bytes_max + COMMAND_OVERHEAD_BYTES + 1,
+            journalFile=journal,
+            fullDumpFile=str(token_path),
+            serializer=self._never_serialize,
+            deserializer=self._first_entries,
+            serializeChecker=lambda: SERIALIZER_STATE.NOT_SERIALIZING,
+            logCompactionMinEntries=_NEVER,
+            logCompactionMinTime=_NEVER,
+            onStateChanged=self._on_role,
+        )
+        self._replica = Replica(node_id, peer_ids, conf, transport, self._apply)
+        if self._replica._SyncObj__raftLog is not journal:
+            raise Fatal("PySyncObj does not use the journal: has the library changed?")
+        self._token_path = token_path
+
+    def start(self) -> None:
+        """The first tick, in which PySyncObj finds its place in the journal."""
+        self.tick()
+        self._token_path.touch()
+
+    # -- PySyncObj's hooks ------------------------------------------------------------------
+
+    def _never_serialize(self, path: str, data: object) -> None:
+        raise Fatal("PySyncObj wants to write a dump: has the library changed?")
+
+    def _first_entries(self, path: str) -> tuple[Entry, Entry, set[Node]]:
+        """Where PySyncObj starts: the journal's first two entries, or the snapshot's."""
+        last: LogId = self.machine.last_applied
+        if self._installing:
+            pair = [(NOOP_COMMAND, index, last.term) for index in (last.index - 1, last.index)]
+        else:
+            pair = self.journal[:2]
+        return pair[1], pair[0], set()
+
+    def _on_role(self, old: int, new: int) -> None:
+        if new == _syncobj._RAFT_STATE.LEADER:
+            self._leader_clock = LeaderClock(self._clock, self.machine.clock_ms)
+            self.transport.became_leader()
+        else:
+            self._leader_clock = None
+            self.transport.hide_connected()
+
+    def _apply(self, index: int, batch: bytes) -> None:
+        term = self.journal.term_at(index)
+        if term is None:
+            raise Fatal(f"entry {index} is applied but not in the journal")
+        outcome = self.machine.apply(index, term, batch)
+        self._events.applied(read_head(batch), outcome)
+
+    # -- state ------------------------------------------------------------------------------
+
+    def term(self) -> int:
+        """The current term."""
+        return self._replica.raftCurrentTerm  # type: ignore[no-any-return]
+
+    def is_leader(self) -> bool:
+        """Whether this node leads, as far as it knows."""
+        return self._replica._isLeader()  # type: ignore[no-any-return]
+
+    def leader_id(self) -> str | None:
+        """The leader, if it is this node or one that we are linked to."""
+        leader = self._replica._getLeader()
+        if leader is None:
+            return None
+        leader_id: str = leader.id
+        if leader_id == self.node_id or leader_id in self.transport.peers_up():
+            return leader_id
+        return None
+
+    def role(self) -> str:
+        """leader, follower or candidate."""
+        return ("follower", "candidate", "leader")[self._replica._SyncObj__raftState]
+
+    def commit_index(self) -> int:
+        """Highest index that this node knows to be committed."""
+        return self._replica.raftCommitIndex  # type: ignore[no-any-return]
+
+    def applied_index(self) -> int:
+        """Highest index that is applied here."""
+        return self._replica.raftLastApplied  # type: ignore[no-any-return]
+
+    def committed_in_term(self) -> int | None:
+        """The commit index, if the entry there is of the current term; else None."""
+        index = self.commit_index()
+        return index if self.journal.term_at(index) == self.term() else None
+
+    def now_ms(self) -> int:
+        """The leader's clock here, or the best guess of it elsewhere."""
+        clock = self._leader_clock
+        now_ms = clock.now_ms() if clock is not None else self._clock.wall_ms()
+        return max(now_ms, self.machine.clock_ms)
+
+    def peers_up(self) -> list[str]:
+        """Peers with an open link."""
+        return self.transport.peers_up()
+
+    def send(self, peer_id: str, frame: bytes) -> bool:
+        """Send a frame to a peer, past PySyncObj."""
+        return self.transport.send_frame(peer_id, frame)
+
+    def is_caught_up(self) -> bool:
+        """Whether this node has a leader and has applied all that it knows to be committed."""
+        if self.applied_index() < self.commit_index() or self.leader_id() is None:
+            return False
+        if self.is_leader():
+            return self.committed_in_term() is not None
+        return self.transport.verified_index > 0
+
+    # -- driving ----------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Run a tick in the next loop turn."""
+        if not self._kicked:
+            self._kicked = True
+            self._call_soon(self._kicked_tick)
+
+    def _kicked_tick(self) -> None:
+        self._kicked = False
+        self.tick()
+
+    def tick(self) -> None:
+        """Let PySyncObj work: commit, apply, heartbeats, the leader's fallback."""
+        if self._failed:
+            return
+        try:
+            self._replica._onTick(0)
+            self.journal.flush()
+            if not self.is_leader():
+                self.transport.continue_apply()
+            self._notice()
+        except Exception as error:  # P1: one door out, and no second tick
+            self.fail(error)
+
+    def _notice(self) -> None:
+        seen = (self.term(), self.leader_id(), self.is_leader())
+        if seen != self._seen:
+            self._seen = seen
+            self._events.change()
+        progress = (self.commit_index(), self.applied_index())
+        if progress != self._seen_progress:
+            self._seen_progress = progress
+            self._events.progress()
+
+    def fail(self, error: Exception) -> None:
+        """Stop for ever: this replica cannot vouch for its data."""
+        if not self._failed:
+            self._failed = True
+            self._events.failure(error)
+
+    def propose(self, batch: bytes) -> bool:
+        """As the leader append a batch, stamped with the time; False when not the leader.
+
+        Raises:
+            Rejected: not a batch, or too long: it must not get into the log.
+        """
+        if self._failed or self.holding or not self.is_leader() or self._leader_clock is None:
+            return False
+        if len(batch) > self._entry_bytes_max:
+            raise Rejected(f"a batch of {len(batch)} bytes, {self._entry_bytes_max} allowed")
+        now_ms = max(self.machine.clock_ms, self._leader_clock.now_ms())
+        self._replica._applyCommand(wrap(KIND_BATCH, stamp(batch, now_ms)), None)
+        self._replica._checkCommandsToApply()
+        self.journal.flush()
+        if not self.peer_ids:
+            self.kick()  # nobody's acknowledgement will do it
+        return True
+
+    def stand(self) -> bool:
+        """Stand for election now (a pre-vote was won, or the leader asked for it)."""
+        before = self.term()
+        self.transport.show_connected()
+        self.tick()
+        if not self.is_leader():
+            self.transport.hide_connected()
+        return self.term() > before
+
+    def observe_term(self, term: int) -> None:
+        """Adopt a higher term as a follower, giving no vote: the log named is worse than any."""
+        self.transport.deliver_hopeless_vote_request(term)
+
+    def installed(self, peer_id: str, term: int, index: int) -> None:
+        """A snapshot is in place: PySyncObj's log begins behind it.
+
+        Raises:
+            Fatal: PySyncObj did not follow (it only logs what fails there: P12, P15).
+        """
+        self._installing = True
+        try:
+            self.transport.install(peer_id, term, index)
+        finally:
+            self._installing = False
+        if self.applied_index() != index or self.journal.first_index != index - 1:
+            raise Fatal(f"PySyncObj did not start anew behind snapshot {index}")
+        self.journal.flush()
+        self._events.change()
+
+    def transfer_to(self, peer_id: str) -> None:
+        """Ask a peer that has everything to take over (Raft thesis 3.10)."""
+        self._replica.transferLeadership(Node(peer_id))
+
+    def halt(self) -> None:
+        """Never tick or propose again. Nothing is flushed: memory may not be believed."""
+        self._failed = True
+
+    def close(self) -> None:
+        """Stop ticking and close the journal."""
+        self.halt()
+        self.journal.close()

@@ -1,0 +1,174 @@
+"""The client port: asyncio sockets around node.session. It knows no rules.
+
+    Server.start -> listen -> _Protocol for each client -> Session
+
+    bytes in          -> session.receive
+    buffer too full   -> session.pause_writing / resume_writing (asyncio says when)
+    far too full      -> the connection is cut: client.output_buffer_bytes_max
+    end of input      -> session.end_of_input: what was asked for is still answered
+    session.close     -> what was written is sent, the write side is closed, input is drained
+
+Why drained: closing a socket with unread input makes the kernel send a reset, which may throw away
+the error reply on its way to the client. After LINGER_S the connection is cut all the same.
+
+Invariants: at most client.max_clients connections; one more is told so and closed. An exception
+in a handler, which would be a bug, costs that client its connection and is logged by the loop.
+
+A crash closes the sockets; clients see a lost connection.
+
+Does not do: TLS, and choose addresses (node.config lets only loopback through without a password).
+
+Proved by: tests/node/test_server.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final, cast
+
+from node.connection import Connection, Frontend
+from node.replies import error_line
+from node.session import Session
+
+__all__ = ["LINGER_S", "Server"]
+
+LINGER_S: Final = 1.0
+BACKLOG: Final = 1_024
+_SEND_BUFFER_HIGH_BYTES: Final = 1024 * 1024
+"""Past this a client counts as not reading, and nothing more is made for it."""
+
+_TOO_MANY: Final = error_line("ERR max number of clients reached")
+
+
+class Server:
+    """Listens for clients of one node.
+
+    Args:
+        frontend: what the connections share.
+        host, port: where to listen; port 0 takes a free one (see `port`).
+    """
+
+    def __init__(self, frontend: Frontend, host: str, port: int) -> None:
+        self._frontend = frontend
+        self._host = host
+        self._port = port
+        self._listener: asyncio.Server | None = None
+        self._protocols: set[_Protocol] = set()
+
+    async def start(self) -> None:
+        """Listen. Raises: OSError when the address is taken or is not this machine's."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: _Protocol(self._frontend, self._protocols),
+            self._host,
+            self._port,
+            backlog=BACKLOG,
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        assert self._listener is not None
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Take no more clients and cut off those that are there."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        for protocol in list(self._protocols):
+            protocol.abort()
+        await asyncio.sleep(0)  # Lets connection_lost run.
+        self._listener = None
+
+
+class _Protocol(asyncio.Protocol):
+    """One client's socket."""
+
+    def __init__(self, frontend: Frontend, protocols: set[_Protocol]) -> None:
+        self._frontend = frontend
+        self._protocols = protocols
+        self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = stream = cast(asyncio.Transport, transport)
+        self._protocols.add(self)
+        frontend = self._frontend
+        if len(frontend.connections) >= frontend.config.client.max_clients:
+            frontend.rejected_total += 1
+            stream.write(_TOO_MANY)
+            self._close()
+            return
+        plain = stream.get_extra_info("socket")
+        if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.set_write_buffer_limits(high=_SEND_BUFFER_HIGH_BYTES)
+        self._session = Session(
+            self._connect(stream),
+            write=self._write,
+            close=self._close,
+            pause_reading=stream.pause_reading,
+            resume_reading=stream.resume_reading,
+        )
+
+    def _connect(self, stream: asyncio.Transport) -> Connection:
+        peer, local = stream.get_extra_info("peername"), stream.get_extra_info("sockname")
+        return self._frontend.connect(_address(peer), _address(local))
+
+    def data_received(self, data: bytes) -> None:
+        if self._session is not None and self._linger is None:
+            self._session.receive(data)
+
+    def eof_received(self) -> bool:
+        if self._session is None or self._linger is not None:
+            return False
+        self._session.end_of_input()
+        return self._linger is None  # Keep the write side open for what is still to be said.
+
+    def pause_writing(self) -> None:
+        if self._session is not None:
+            self._session.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._session is not None:
+            self._session.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocols.discard(self)
+        if self._linger is not None:
+            self._linger.cancel()
+        if self._session is not None:
+            self._session.lost()
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        assert self._transport is not None
+        self._transport.abort()
+        if self._session is not None:
+            self._session.lost()
+
+    def _write(self, data: bytes) -> None:
+        stream = self._transport
+        assert stream is not None
+        stream.write(data)
+        if stream.get_write_buffer_size() > self._frontend.output_bytes_max:
+            self.abort()
+
+    def _close(self) -> None:
+        stream = self._transport
+        assert stream is not None
+        if self._linger is not None or stream.is_closing():
+            return
+        self._linger = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
+        if stream.can_write_eof():
+            stream.write_eof()
+
+
+def _address(name: object) -> str:
+    """host:port, as CLIENT LIST shows it."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
+    return "?:0"

@@ -1,0 +1,138 @@
+"""The service: one replica as its clients see it. The RESP port and class Node call the same.
+
+    writes   batch, submit            node.batches
+    reads    read(level, waiter)      node.reads
+    orders   transfer, snapshot       node.transfer, node.upkeep
+    facts    status, info, members, alive, digest, now_ms
+
+A facade without state of its own; nothing here awaits, and everything is called from the
+loop's thread. It is a node.backend.Backend.
+
+Proved by: tests/node/test_node.py, tests/cluster
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from node.batches import Batches
+from node.config import Config, Member
+from node.links import Links
+from node.raft import Raft
+from node.reads import Reads
+from node.transfer import Transfer
+from node.upkeep import Upkeep
+from statemachine import FileStateMachine
+from statemachine.commands import BatchBuilder
+
+if TYPE_CHECKING:
+    from node.backend import Waiter
+
+__all__ = ["Service"]
+
+
+class Service:
+    """What a session or a caller in this process may ask of the node."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        raft: Raft,
+        links: Links,
+        machine: FileStateMachine,
+        batches: Batches,
+        reads: Reads,
+        transfer: Transfer,
+        upkeep: Upkeep,
+    ) -> None:
+        self._config = config
+        self._raft = raft
+        self._links = links
+        self._batches = batches
+        self._reads = reads
+        self._transfer = transfer
+        self._upkeep = upkeep
+        self.machine = machine
+        self.submit = batches.submit
+        self.read = reads.read
+        self.now_ms = raft.now_ms
+
+    @property
+    def batch(self) -> BatchBuilder:
+        """The batch of this loop turn. Fetch it anew for each run of writes."""
+        return self._batches.batch
+
+    @property
+    def node_id(self) -> str:
+        """This member."""
+        return self._config.node.id
+
+    @property
+    def leader_id(self) -> str | None:
+        """The leader, if it is known and connected."""
+        return self._raft.leader_id()
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads."""
+        return self._raft.is_leader()
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._raft.term()
+
+    def members(self) -> tuple[Member, ...]:
+        """Everybody, this node included."""
+        return self._config.members
+
+    def alive(self, member_id: str) -> bool:
+        """Whether the link to this member is open; this node itself is."""
+        return member_id == self.node_id or self._links.is_up(member_id)
+
+    def transfer(self, node_id: str | None, waiter: Waiter) -> None:
+        """Hand leadership over; the waiter gets [id of the new leader]."""
+        self._transfer.begin(node_id, waiter)
+
+    def snapshot(self, waiter: Waiter) -> None:
+        """Make a snapshot; the waiter gets [b"index-term"]."""
+        self._upkeep.snapshot(waiter)
+
+    def digest(self) -> tuple[int, str]:
+        """Index of the last batch applied, and SHA-256 (hex) of the whole state."""
+        return self.machine.last_applied.index, self.machine.digest().hex()
+
+    def status(self) -> dict[str, Any]:
+        """The fields of `trimaran status --json` for this node."""
+        raft = self._raft
+        return {
+            "id": self.node_id,
+            "role": raft.role(),
+            "term": raft.term(),
+            "leader": raft.leader_id(),
+            "commit_index": raft.commit_index(),
+            "applied_index": raft.applied_index(),
+            "durable_index": raft.journal.durable_index,
+            "journal_bytes": raft.journal.size_bytes,
+            "keys": len(self.machine),
+            "alive": True,
+        }
+
+    def info(self) -> dict[str, object]:
+        """The fields of INFO's `# Raft` section."""
+        raft = self._raft
+        leader_id = raft.leader_id()
+        addresses = {member.id: member.client for member in self._config.members}
+        address = addresses.get(leader_id) if leader_id is not None else None
+        return {
+            "raft_id": self.node_id,
+            "raft_role": raft.role(),
+            "raft_term": raft.term(),
+            "raft_leader": leader_id or "",
+            "raft_leader_addr": f"{address.host}:{address.port}" if address else "",
+            "raft_commit_index": raft.commit_index(),
+            "raft_applied_index": raft.applied_index(),
+            "raft_durable_index": raft.journal.durable_index,
+            "raft_peers_connected": len(raft.transport.peers_up()),
+        }

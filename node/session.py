@@ -1,0 +1,397 @@
+r"""One client's requests, carried out in order. No sockets: bytes in, bytes out.
+
+    receive(data) -> parser -> queue -> pump -> replies -> write(bytes)
+                                         |  ^
+                       submit, read, ... v  | resolve, ready, fail
+                                       backend
+
+The pump takes from the queue the longest run of requests of one kind (node.runs), and one run
+is in flight at a time:
+    writes    all into the batch of this loop turn, one submit; one reply block when it resolves
+    reads     one read(level); on ready() all are read at once
+    local     answered in their turn
+    control   one at a time
+While a run is in flight the queue grows; past QUEUE_COMMANDS_MAX or QUEUE_BYTES_MAX reading stops.
+So a pipeline keeps its order with no future, lock or task for an operation.
+
+Reads behind a write run need no round of their own once it is applied. Proof: they were
+received before the run was submitted (`_covered` is the end of the queue at that moment). A write
+that anybody was told of before that is committed, so whoever appends our batch, however often
+it is sent again, appends it behind that write, or it never commits. Our batch is applied on this
+node when it resolves; so this node's state holds that write. If the run fails, nothing is covered.
+
+Invariants:
+  Replies leave in the order of the requests, each request has exactly one.
+  Bounded: unparsed bytes (node.resp), the queue, a run, and what is made for a client
+  that does not read: REPLY_BYTES_MAX and one reply more, then nothing until it has read.
+  A mistake of a client is its own: an error reply, or its connection closed.
+
+A crash, or a client that goes: what was submitted may be applied, nobody is told.
+
+Does not do: sockets, timeouts (node.server, node.service), rules about keys.
+
+Proved by: tests/node/test_session.py, tests/node/test_session_order.py
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, Final
+
+from node.commands import COMMANDS, Command, Control, Kind, Plan, find
+from node.commands.strings import ok_plan
+from node.connection import Connection
+from node.replies import OK, error_line
+from node.resp import OversizedRequest, Request, RequestParser
+from node.runs import (
+    RUN_COMMANDS_MAX,
+    Step,
+    failure_reply,
+    is_gets,
+    oversized_reply,
+    plan_writes,
+    put_columns,
+    value_replies,
+    write_replies,
+)
+
+__all__ = ["QUEUE_BYTES_MAX", "QUEUE_COMMANDS_MAX", "REPLY_BYTES_MAX", "Session"]
+
+QUEUE_COMMANDS_MAX: Final = 8_192
+QUEUE_BYTES_MAX: Final = 1024 * 1024
+REPLY_BYTES_MAX: Final = 1024 * 1024
+"""Replies are handed to the socket when this much is ready, so that it can say stop."""
+_READ_SLICE_COMMANDS: Final = 64
+
+_KEY: Final = itemgetter(1)
+_SET: Final = COMMANDS[b"set"]
+_NOAUTH: Final = b"-NOAUTH Authentication required.\r\n"
+
+
+class _Flight(enum.Enum):
+    """What the session waits for."""
+
+    NONE = enum.auto()
+    PUTS = enum.auto()
+    WRITES = enum.auto()
+    READS = enum.auto()
+    CONTROL = enum.auto()
+
+
+class Session:
+    """One client. It is a node.backend.Waiter. All calls from the loop's thread.
+
+    Args:
+        connection: from Frontend.connect; the session disconnects it.
+        write: takes reply bytes. It may call pause_writing.
+        close: to be closed once what was written is sent.
+        pause_reading, resume_reading: called in turns, pause first.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        write: Callable[[bytes], None],
+        close: Callable[[], None],
+        pause_reading: Callable[[], None],
+        resume_reading: Callable[[], None],
+    ) -> None:
+        self.connection = connection
+        self._frontend = connection.frontend
+        self._backend = connection.backend
+        self._write = write
+        self._close = close
+        self._pause_reading = pause_reading
+        self._resume_reading = resume_reading
+        self._parser = RequestParser(
+            self._frontend.entry_bytes_max, authenticated=connection.is_authenticated
+        )
+        self._queue: list[Request] = []
+        self._at = 0  # The first request of the queue that is not begun.
+        self._queue_bytes = 0  # At least what the queue holds; 0 again when it is empty.
+        self._covered = 0  # Reads before this place need no round.
+        self._replies: list[bytes] = []
+        self._reply_bytes = 0
+        self._flight = _Flight.NONE
+        self._flight_start = 0  # The flight's requests stand at [start, self._at).
+        self._flight_covers = 0
+        self._steps: list[Step] = []
+        self._reply_plan: Plan | None = None
+        self._is_pumping = False
+        self._is_reading_paused = False
+        self._is_writing_paused = False
+        self._is_input_over = False
+        self._is_closed = False
+
+    # From the socket.
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client, cut anywhere."""
+        if self._is_closed or self.connection.is_closing:
+            return
+        found = self._parser.feed(data)
+        if self._flight is _Flight.NONE and self._at == len(self._queue):
+            self._queue = found
+            self._at = self._covered = 0
+            self._queue_bytes = len(data)
+        else:
+            self._queue += found
+            self._queue_bytes += len(data)
+        self._pump()
+
+    def end_of_input(self) -> None:
+        """The client will send no more; it is still told what it asked for."""
+        self._is_input_over = True
+        self._pump()
+
+    def pause_writing(self) -> None:
+        """The client does not read: make no more replies."""
+        self._is_writing_paused = True
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._is_writing_paused = False
+        self._pump()
+
+    def lost(self) -> None:
+        """The client has gone. Answers that are still to come are dropped."""
+        self._is_closed = True
+        self._queue = []
+        self._at = 0
+        self._frontend.disconnect(self.connection)
+
+    # From the backend.
+
+    def resolve(self, results: Sequence[Any], start: int, stop: int) -> None:
+        """The run of writes is applied, or the order carried out."""
+        flight = self._flight
+        self._flight = _Flight.NONE
+        if self._is_closed:
+            return
+        self._covered = self._flight_covers
+        count = stop - start
+        if flight is _Flight.PUTS:
+            self._frontend.commands_total += count
+            if results[start:stop].count(True) == count:
+                self._replies.append(OK * count)
+            else:  # No plain put is refused by the rules; a batch as a whole may be.
+                steps: list[Step] = [(ok_plan, slot, _SET) for slot in range(start, stop)]
+                self._replies += write_replies(steps, results, self.connection.protocol)
+        elif flight is _Flight.WRITES:
+            self._resolve_steps(results)
+        else:
+            assert self._reply_plan is not None
+            self._replies.append(self._reply_plan(results[start], self.connection.protocol))
+        self._pump()
+
+    def ready(self) -> None:
+        """The run of reads may be read."""
+        self._flight = _Flight.NONE
+        if self._is_closed:
+            return
+        self._covered = max(self._covered, self._at)
+        self._at = self._flight_start
+        self._pump()
+
+    def fail(self, error: Exception) -> None:
+        """What is in flight did not come about."""
+        flight = self._flight
+        self._flight = _Flight.NONE
+        if self._is_closed:
+            return
+        requests = self._queue[self._flight_start : self._at]
+        steps: Sequence[Step | None] = self._steps if flight is _Flight.WRITES else ()
+        steps = steps or [None] * len(requests)
+        for request, step in zip(requests, steps, strict=True):
+            self._reply(step if isinstance(step, bytes) else failure_reply(error, request))
+        self._steps = []
+        self._pump()
+
+    # The pump.
+
+    def _pump(self) -> None:
+        """Carry out what can be carried out now, then send what there is to say."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while (
+                self._flight is _Flight.NONE
+                and not self._is_writing_paused
+                and not self.connection.is_closing
+                and not self._is_closed
+                and (self._at < len(self._queue) or self._refill())
+            ):
+                self._run_next()
+        finally:
+            self._is_pumping = False
+        self._settle()
+
+    def _refill(self) -> bool:
+        """The queue is empty: take what the parser held back before AUTH."""
+        self._queue = self._parser.feed(b"") if self._parser.has_rest else []
+        self._at = self._covered = 0
+        return bool(self._queue)
+
+    def _settle(self) -> None:
+        """Send; close where the end has come; stop or go on reading."""
+        if self._is_closed:
+            return
+        is_idle = self._flight is _Flight.NONE and self._at == len(self._queue)
+        if self._at == len(self._queue):
+            self._queue_bytes = 0
+        if is_idle and self._parser.error is not None and not self.connection.is_closing:
+            self._reply(error_line(f"ERR {self._parser.error}"))
+            self.connection.is_closing = True
+        self._flush()
+        if self.connection.is_closing or (is_idle and self._is_input_over):
+            self.connection.is_closing = True
+            self._close()
+            return
+        is_full = (
+            self._queue_bytes > QUEUE_BYTES_MAX or len(self._queue) - self._at > QUEUE_COMMANDS_MAX
+        )
+        if is_full != self._is_reading_paused:
+            self._is_reading_paused = is_full
+            (self._pause_reading if is_full else self._resume_reading)()
+
+    def _reply(self, reply: bytes) -> None:
+        """A reply that may be long, or one of many."""
+        self._replies.append(reply)
+        self._reply_bytes += len(reply)
+        if self._reply_bytes >= REPLY_BYTES_MAX:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._replies:
+            data = b"".join(self._replies)
+            self._replies.clear()
+            self._reply_bytes = 0
+            self._write(data)
+
+    def _run_next(self) -> None:
+        """The next run, or the next request."""
+        request = self._queue[self._at]
+        command = find(request)
+        if isinstance(command, bytes):
+            if isinstance(request, OversizedRequest):
+                command = oversized_reply(self._frontend.entry_bytes_max)
+            self._answer(command)
+        elif not self.connection.is_authenticated and not command.needs_no_auth:
+            self._answer(_NOAUTH)
+        elif command.kind is Kind.READ:
+            if self._at < self._covered:
+                self._answer_reads()
+            else:
+                self._begin_reads()
+        elif command.kind is Kind.WRITE:
+            if not self._begin_puts():
+                self._begin_writes()
+        else:
+            self._run_alone(command, request)
+
+    def _answer(self, reply: bytes) -> None:
+        self._at += 1
+        self._frontend.commands_total += 1
+        self._reply(reply)
+
+    def _run_alone(self, command: Command, request: Request) -> None:
+        """A local or a control command."""
+        assert command.handler is not None
+        connection = self.connection
+        connection.last_command = command.name
+        outcome = command.handler(connection, request)
+        if isinstance(outcome, Control):
+            self._flight, self._flight_covers = _Flight.CONTROL, self._covered
+            self._flight_start = self._at
+            self._at += 1
+            self._reply_plan = outcome.reply
+            outcome.start(self)
+        else:
+            assert isinstance(outcome, bytes)
+            self._answer(outcome)
+            self._parser.authenticated = connection.is_authenticated
+
+    # Writes.
+
+    def _begin_puts(self) -> bool:
+        """A run of SETs without options, as columns. False: what comes next is none."""
+        requests = self._queue[self._at :] if self._at else self._queue
+        columns = put_columns(requests, self._queue_bytes, self._frontend)
+        if columns is None:
+            return False
+        batch = self._backend.batch
+        start = batch.width
+        batch.put_many(*columns)
+        self._begin(_Flight.PUTS, len(requests))
+        self._backend.submit(self, start, start + len(requests))
+        return True
+
+    def _begin_writes(self) -> None:
+        """A run of any writes."""
+        batch = self._backend.batch
+        start = batch.width
+        self._steps = plan_writes(self.connection, batch, self._queue, self._at)
+        self._begin(_Flight.WRITES, len(self._steps))
+        if batch.width > start:
+            self._backend.submit(self, start, batch.width)
+        else:  # Mistakes only.
+            self._flight = _Flight.NONE
+            self._resolve_steps(())
+
+    def _begin(self, flight: _Flight, count: int) -> None:
+        self._flight = flight
+        self._flight_start = self._at
+        self._flight_covers = len(self._queue)
+        self._at += count
+
+    def _resolve_steps(self, results: Sequence[Any]) -> None:
+        """The replies of a run of writes."""
+        steps, self._steps = self._steps, []
+        self._frontend.commands_total += len(steps)
+        for reply in write_replies(steps, results, self.connection.protocol):
+            self._reply(reply)
+            if self._is_closed:  # Its replies had no room.
+                return
+
+    # Reads.
+
+    def _begin_reads(self) -> None:
+        """Ask for a read of the longest run of reads."""
+        queue = self._queue
+        stop = min(len(queue), self._at + RUN_COMMANDS_MAX)
+        if not is_gets(queue[self._at : stop]):
+            for at in range(self._at + 1, stop):
+                command = find(queue[at])
+                if isinstance(command, bytes) or command.kind is not Kind.READ:
+                    stop = at
+                    break
+        count = stop - self._at
+        self._begin(_Flight.READS, count)
+        self._backend.read(self.connection.level, self)
+
+    def _answer_reads(self) -> None:
+        """Read from the machine, up to _covered, while they are reads and there is room."""
+        queue = self._queue
+        while self._at < self._covered and not self._is_writing_paused and not self._is_closed:
+            stop = min(self._covered, self._at + _READ_SLICE_COMMANDS)
+            requests = queue[self._at : stop]
+            if is_gets(requests):
+                self._at = stop
+                self._frontend.commands_total += len(requests)
+                values = self._backend.machine.get_many(list(map(_KEY, requests)))
+                self._reply(value_replies(values, self.connection.protocol))
+                continue
+            for request in requests:
+                command = find(request)
+                if isinstance(command, bytes) or command.kind is not Kind.READ:
+                    return
+                assert command.handler is not None
+                reply = command.handler(self.connection, request)
+                assert isinstance(reply, bytes)
+                self._answer(reply)
+                if self._is_writing_paused:
+                    return

@@ -1,0 +1,173 @@
+"""Upkeep: checkpoints, snapshots, the journal's length, the disk's reserve. No rules of data.
+
+    every POLL_S      checkpoint due?  ->  statemachine writes one in the background
+                      journal longer than compact_bytes since the last snapshot
+                                       ->  a snapshot is made in the background
+                      snapshot durable ->  the journal is cut below it, less retain_bytes, so
+                                           that a peer a little behind needs no snapshot
+    every second      free space below disk.reserve_bytes
+                                       ->  hand leadership over, refuse writes (Unavailable)
+                                           until there is room again
+
+Invariant: the journal is cut only below a durable snapshot, so whatever was cut can be sent.
+
+A crash between snapshot and cut leaves a longer journal, nothing else. A background job that
+fails is Fatal, told through the node's one door.
+
+Proved by: tests/node/test_upkeep.py, tests/cluster/test_catch_up.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from node.batches import Batches, WriteWaiter
+from node.config import Config
+from node.errors import KVError
+from node.logs import EventLog
+from node.raft import Raft
+from node.transfer import Transfer
+from statemachine import FileStateMachine
+from statemachine.fs import FileSystem
+
+__all__ = ["Upkeep"]
+
+POLL_S: Final = 0.05
+_DISK_EVERY_S: Final = 1.0
+
+
+class _Nobody:
+    """Nobody waits for a hand-over that the node decided on itself."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def resolve(self, results: object, start: int, stop: int) -> None:
+        """Done."""
+
+    def fail(self, error: KVError) -> None:
+        self._log.warning("hand-over failed", reason=str(error))
+
+
+class Upkeep:
+    """The regular work of one node. `tick` is called by the node's timer."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        raft: Raft,
+        machine: FileStateMachine,
+        batches: Batches,
+        transfer: Transfer,
+        disk: FileSystem,
+        monotonic: Callable[[], float],
+        log: EventLog,
+    ) -> None:
+        self._compact_bytes = config.journal.compact_bytes
+        self._retain_bytes = config.journal.retain_bytes
+        self._reserve_bytes = config.disk.reserve_bytes
+        self._data_dir: Path = config.node.data_dir
+        self._raft = raft
+        self._machine = machine
+        self._batches = batches
+        self._transfer = transfer
+        self._disk = disk
+        self._monotonic = monotonic
+        self._log = log
+        self._next_s = self._next_disk_s = 0.0
+        self._waiters: list[WriteWaiter] = []
+        self._bytes_at_snapshot = 0
+        self._seen_snapshot = self._snapshot_index()
+
+    def _snapshot_index(self) -> int:
+        metadata = self._machine.snapshot_metadata
+        return metadata.last_included.index if metadata is not None else 0
+
+    def snapshot(self, waiter: WriteWaiter) -> None:
+        """Make a snapshot now; the waiter gets [b"index-term"] when it is durable."""
+        if self._snapshot_index() == self._machine.last_applied.index > 0:
+            waiter.resolve([self._name()], 0, 1)
+            return
+        self._waiters.append(waiter)
+        self._machine.start_snapshot()
+        self._next_s = 0.0
+
+    def _name(self) -> bytes:
+        metadata = self._machine.snapshot_metadata
+        assert metadata is not None
+        last = metadata.last_included
+        return f"{last.index}-{last.term}".encode()
+
+    def tick(self) -> None:
+        """Do what is due.
+
+        Raises:
+            Fatal: a background job failed.
+        """
+        now_s = self._monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + POLL_S
+        self._machine.poll_background()
+        index = self._snapshot_index()
+        if index != self._seen_snapshot:
+            self._seen_snapshot = index
+            self._after_snapshot(index)
+        elif self._raft.journal.size_bytes - self._bytes_at_snapshot > self._compact_bytes:
+            self._machine.start_snapshot()
+        else:
+            self._machine.maybe_checkpoint(now_s)
+        if now_s >= self._next_disk_s:
+            self._next_disk_s = now_s + _DISK_EVERY_S
+            self._check_disk()
+
+    def _after_snapshot(self, index: int) -> None:
+        journal = self._raft.journal
+        keep_from = self._first_retained(index)
+        journal.cut_below(keep_from)
+        self._bytes_at_snapshot = journal.size_bytes
+        self._log.info(
+            "snapshot made",
+            index=index,
+            journal_from=journal.first_index,
+        )
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.resolve([self._name()], 0, 1)
+
+    def _first_retained(self, index: int) -> int:
+        """The oldest entry to keep: `retain_bytes` of entries up to `index`."""
+        journal = self._raft.journal
+        retained_bytes = 0
+        place = index - journal.first_index
+        while 0 < place < len(journal):
+            retained_bytes += len(journal[place][0])
+            if retained_bytes > self._retain_bytes:
+                break
+            place -= 1
+        return journal.first_index + max(place, 0)
+
+    def _check_disk(self) -> None:
+        free_bytes = self._disk.free_bytes(self._data_dir)
+        low = free_bytes < self._reserve_bytes
+        if low == (self._batches.refusal is not None):
+            return
+        if low:
+            self._batches.refusal = (
+                f"disk nearly full: {free_bytes} bytes free, {self._reserve_bytes} are kept back"
+            )
+            self._log.error("writes refused", reason=self._batches.refusal)
+            if self._raft.is_leader():
+                self._transfer.begin(None, _Nobody(self._log))
+        else:
+            self._batches.refusal = None
+            self._log.info("writes taken again", free_bytes=free_bytes)
+
+    def close(self, error: KVError) -> None:
+        """The node stops."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.fail(error)

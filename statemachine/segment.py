@@ -1,0 +1,174 @@
+"""Segments: how a log file begins, and which of its bytes are to be believed.
+
+The WAL and the Raft journal are runs of segment files with rising sequence numbers.
+
+    0       8         12       13     16         24            32                60      64
+    +-------+---------+--------+------+----------+-------------+-----------------+-------+
+    | magic | version | policy | 0    | sequence | first index | reserved, zero  | crc32c|
+    | 8     | u32     | u8     | 3    | u64      | u64         | 28              | u32   |
+    +-------+---------+--------+------+----------+-------------+-----------------+-------+
+    | frames (frame.py), one after the other, to the end of the file                     |
+    crc32c covers bytes 0 .. 60. Integers are little-endian.
+
+`policy` is how the file was synced (0 always, 1 interval, 2 checkpoint); `sequence` counts the
+segments of a log, by one; no frame's index lies below `first index`.
+
+Making the next segment: 1 sync the old file, 2 write the new header, 3 fsync it, 4 fsync the
+directory, 5 only then write frames. So all but the newest segment were synced whole.
+
+What may be missing after a crash (DESIGN "Durability"). Writes that were not synced may be lost
+in any order, so a hole with good frames behind it is legal there, and damage below:
+
+    | header | good ... good | bad | ?????? |       mark = highest `durable` of any good frame
+                             ^ bad at
+    bad at < mark                     damage: Corrupt
+    a good frame in ?????? with a mark above bad at: damage: Corrupt
+    else, in the newest segment       torn: the log ends at `bad at`; the owner cuts and reports
+    else, in an older segment         damage: Corrupt (it was synced before the next was made)
+
+A header that is short or bad, with nothing behind it, in the newest segment: the crash came
+between 2 and 3, the file holds nothing (torn at 0; the owner removes it).
+
+What is not done here: nothing is cut or removed, no file is opened. An owner that truncates a
+segment syncs it before it writes again, and writes no mark above the cut.
+
+Proved by: tests/statemachine/test_segment.py, tests/golden/recovery/
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+from statemachine.errors import Corrupt, Unsupported
+from statemachine.frame import Frame, decode_frame, find_frames
+
+__all__ = [
+    "JOURNAL_MAGIC",
+    "POLICIES",
+    "SEGMENT_HEADER_BYTES",
+    "SEGMENT_VERSION",
+    "WAL_MAGIC",
+    "SegmentContents",
+    "read_segment",
+    "segment_header",
+]
+
+WAL_MAGIC: Final = b"TRIMWAL\0"
+JOURNAL_MAGIC: Final = b"TRIMJNL\0"
+SEGMENT_VERSION: Final = 1
+POLICIES: Final = ("always", "interval", "checkpoint")
+"""Names of the sync policies, by their number in the header."""
+
+_HEADER: Final = struct.Struct("<8sIB3xQQ28x")
+_CRC: Final = struct.Struct("<I")
+SEGMENT_HEADER_BYTES: Final = 64
+assert _HEADER.size + _CRC.size == SEGMENT_HEADER_BYTES  # the picture above
+
+
+@dataclass(slots=True)
+class SegmentContents:
+    """What one segment file holds, as far as it is to be believed.
+
+    `good_bytes` is where the log ends in this file; `torn` says why that is before
+    `file_bytes`, None when it is not. `durable_bytes` is the highest mark that was found.
+    A segment whose header is torn has good_bytes 0, sequence 0 and no frames.
+    """
+
+    version: int = 0
+    policy: int = 0
+    sequence: int = 0
+    first_index: int = 0
+    frames: list[tuple[int, Frame]] = field(default_factory=list)
+    durable_bytes: int = 0
+    good_bytes: int = 0
+    torn: str | None = None
+    file_bytes: int = 0
+
+
+def segment_header(magic: bytes, policy: int, sequence: int, first_index: int) -> bytes:
+    """The first 64 bytes of a segment file."""
+    rest = _HEADER.pack(magic, SEGMENT_VERSION, policy, sequence, first_index)
+    return rest + _CRC.pack(google_crc32c.value(rest))
+
+
+def read_segment(path: Path, data: bytes, magic: bytes, *, newest: bool) -> SegmentContents:
+    """Read a whole segment file. `path` is only for what is said.
+
+    Args:
+        magic: WAL_MAGIC or JOURNAL_MAGIC.
+        newest: no segment of a higher sequence was ever synced.
+
+    Raises:
+        Corrupt: bytes that had been synced are not those that were written.
+        Unsupported: a newer version wrote it.
+    """
+    contents = SegmentContents(file_bytes=len(data))
+    reason = _header_problem(path, data, magic)
+    if reason is not None:
+        # Frames are written only after the header was synced: with anything behind it, or in
+        # a sealed segment, a bad header cannot be a crash.
+        if not newest or len(data) > SEGMENT_HEADER_BYTES:
+            raise Corrupt(path, 0, reason)
+        contents.torn = reason
+        return contents
+    _, contents.version, contents.policy, contents.sequence, contents.first_index = (
+        _HEADER.unpack_from(data)
+    )
+    _read_frames(path, data, contents, newest=newest)
+    return contents
+
+
+def _header_problem(path: Path, data: bytes, magic: bytes) -> str | None:
+    if len(data) < SEGMENT_HEADER_BYTES:
+        return f"segment header is cut after {len(data)} bytes"
+    (crc,) = _CRC.unpack_from(data, SEGMENT_HEADER_BYTES - _CRC.size)
+    if google_crc32c.value(data[: SEGMENT_HEADER_BYTES - _CRC.size]) != crc:
+        return "segment header checksum does not match"
+    found_magic, version, policy, _, _ = _HEADER.unpack_from(data)
+    if found_magic != magic:
+        raise Corrupt(path, 0, f"magic is {found_magic!r}, not {magic!r}: another kind of file")
+    # Every version keeps the first 12 bytes and the checksum in the last 4 of 64.
+    if version > SEGMENT_VERSION:
+        raise Unsupported(path, version, SEGMENT_VERSION)
+    if version < 1 or policy >= len(POLICIES):
+        raise Corrupt(path, 0, f"segment version {version}, policy {policy} make no sense")
+    return None
+
+
+def _read_frames(path: Path, data: bytes, contents: SegmentContents, *, newest: bool) -> None:
+    offset_bytes = SEGMENT_HEADER_BYTES
+    mark_bytes = 0
+    reason: str | None = None
+    while offset_bytes < len(data):
+        decoded = decode_frame(data, offset_bytes)
+        if isinstance(decoded, str):
+            reason = decoded
+            break
+        frame, end = decoded
+        if frame.durable_bytes > offset_bytes:
+            raise Corrupt(path, offset_bytes, f"frame claims {frame.durable_bytes} synced bytes")
+        mark_bytes = max(mark_bytes, frame.durable_bytes)
+        contents.frames.append((offset_bytes, frame))
+        offset_bytes = end
+    contents.good_bytes = offset_bytes
+    contents.durable_bytes = mark_bytes
+    contents.torn = reason
+    # The file can be shorter than what was synced of it without any bad byte.
+    if mark_bytes > offset_bytes:
+        reason = reason or f"file ends, but {mark_bytes} bytes had been synced"
+        raise Corrupt(path, offset_bytes, reason)
+    if reason is None:
+        return
+    if not newest:
+        raise Corrupt(path, offset_bytes, f"{reason}, in a segment that was synced whole")
+    for witness_bytes in find_frames(data, offset_bytes + 1, offset_bytes):
+        raise Corrupt(
+            path,
+            offset_bytes,
+            f"{reason}; the frame at {witness_bytes} says that this had been synced",
+        )

@@ -1,0 +1,174 @@
+"""The store: a keyspace that takes batches. One clock, one order, one result everywhere.
+
+    batch -> 1 clock -> 2 expire what is due -> 3 admit by origin -> 4 commands -> results
+                                                   | DUPLICATE, GAP
+
+Steps 1 and 2 happen for every batch that has a head, duplicates and gaps too: the time on it was
+stamped by a leader and committed. Step 3 makes a batch that was sent again run exactly once
+and in order: of each origin and epoch, sequences run 1, 2, 3... without holes; a new
+epoch starts at 1 and ends the older ones. A duplicate or gap changes nothing else.
+
+Invariants: the state after a batch depends on the state before and the batch's bytes alone:
+no clock, no randomness, no order of dicts. A batch that no replica can read yields one
+refusal and counts: if its head is sound its sequence is used up, or the origin would be
+stuck behind a gap for ever.
+
+Does not: touch a disk, know Raft indexes (machine.py skips what was applied already), or
+raise for anything that a batch may hold, except Fatal for one that a newer program wrote.
+
+Proved by: tests/statemachine/test_store.py, test_expiry.py, test_store_model.py
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from statemachine.commands import BatchHead, read_commands, read_head
+from statemachine.errors import Rejected
+from statemachine.keyspace import EXPIRE_PER_BATCH_MAX, Keyspace
+from statemachine.rules import Refusal, Result, run
+
+__all__ = [
+    "ALREADY_APPLIED",
+    "DUPLICATE",
+    "EXPIRE_PER_BATCH_MAX",
+    "GAP",
+    "NotRun",
+    "Outcome",
+    "Refusal",
+    "Result",
+    "Store",
+    "StoreParts",
+]
+
+
+class NotRun(enum.Enum):
+    """Why a whole batch changed no key."""
+
+    DUPLICATE = "duplicate"
+    """A batch of this origin with this sequence ran before, or its epoch is over."""
+    GAP = "gap"
+    """A batch of this origin before this one is missing."""
+    ALREADY_APPLIED = "already applied"
+    """By index. Said by the machine, never by the store."""
+
+
+DUPLICATE: Final = NotRun.DUPLICATE
+GAP: Final = NotRun.GAP
+ALREADY_APPLIED: Final = NotRun.ALREADY_APPLIED
+
+Outcome = list[Result] | NotRun
+"""Of a batch: one result per slot, or why nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreParts:
+    """Everything that a store is, as plain values: what an image holds."""
+
+    data: dict[bytes, bytes]
+    deadlines: dict[bytes, int]
+    """Absolute, in ms; every key is in `data`. Some may be due: a batch expires only so many."""
+    clock_ms: int
+    origins: dict[bytes, tuple[int, int]]
+    """Node id -> (epoch, last sequence)."""
+
+
+# Digest: fixed-width heads in front of each run of bytes, so that no two states look alike.
+_DIGEST_STATE: Final = struct.Struct("<QQQ")  # clock_ms, keys, origins
+_DIGEST_KEY: Final = struct.Struct("<QQQ")  # key bytes, value bytes, deadline_ms or 0
+_DIGEST_ORIGIN: Final = struct.Struct("<QQQ")  # origin bytes, epoch, last sequence
+
+
+class Store(Keyspace):
+    """Keys, leases, clock and origins; empty when new. All calls from one thread.
+
+    `data`, `leases`, `clock_ms` and `origins` are there to be read, not to be changed.
+    """
+
+    __slots__ = ("origins",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.origins: dict[bytes, tuple[int, int]] = {}
+
+    def apply_batch(self, batch: bytes) -> Outcome:
+        """Same state and batch, same outcome and state, on every replica and at every replay.
+
+        A batch that no replica can read yields [Refusal].
+
+        Raises:
+            Fatal: a newer program wrote the batch. Nothing has changed.
+        """
+        try:
+            head = read_head(batch)
+        except Rejected as error:
+            return [Refusal("ERR", str(error))]
+        self.advance(head.now_ms)
+        if head.origin:
+            not_run = self._admit(head)
+            if not_run is not None:
+                return not_run
+        try:
+            commands = read_commands(batch)
+        except Rejected as error:
+            return [Refusal("ERR", str(error))]
+        results: list[Result] = []
+        for command in commands.commands:
+            run(self, command, results)
+        return results
+
+    def _admit(self, head: BatchHead) -> NotRun | None:
+        """None, and the sequence is used up: the batch is the origin's next."""
+        epoch, last = self.origins.get(head.origin, (0, 0))
+        if head.epoch < epoch or (head.epoch == epoch and head.sequence <= last):
+            return DUPLICATE
+        expected = last + 1 if head.epoch == epoch else 1
+        if head.sequence != expected:
+            return GAP
+        self.origins[head.origin] = (head.epoch, head.sequence)
+        return None
+
+    def digest(self) -> bytes:
+        """SHA-256 over keys in order, values, leases, clock and origins: 32 bytes.
+
+        Equal on all replicas that applied the same batches. About 1 us a key.
+        """
+        state = hashlib.sha256()
+        state.update(_DIGEST_STATE.pack(self.clock_ms, len(self.data), len(self.origins)))
+        for key in self._order.between(None, None):
+            value = self.data[key]
+            deadline_ms = self.leases.deadline_ms(key) or 0
+            head = _DIGEST_KEY.pack(len(key), len(value), deadline_ms)
+            state.update(b"".join((head, key, value)))
+        for origin, (epoch, sequence) in sorted(self.origins.items()):
+            state.update(_DIGEST_ORIGIN.pack(len(origin), epoch, sequence) + origin)
+        return state.digest()
+
+    def view(self) -> StoreParts:
+        """A copy of everything at this moment. Values are shared: only pointers are copied."""
+        return StoreParts(
+            data=self.data.copy(),
+            deadlines=self.leases.deadlines(),
+            clock_ms=self.clock_ms,
+            origins=self.origins.copy(),
+        )
+
+    def restore(self, parts: StoreParts) -> None:
+        """Become these parts, in place of everything. Takes the dicts over.
+
+        Raises:
+            Rejected: the parts do not fit together. Nothing has changed.
+        """
+        if not parts.deadlines.keys() <= parts.data.keys():
+            raise Rejected("a deadline belongs to a key that is not there")
+        self.clock_ms = parts.clock_ms
+        self.replace(parts.data, parts.deadlines)
+        self.origins = parts.origins
+
+    def reset(self) -> None:
+        """As new: no keys, leases or origins, and the clock at 0."""
+        self.restore(StoreParts(data={}, deadlines={}, clock_ms=0, origins={}))

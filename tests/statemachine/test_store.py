@@ -1,0 +1,246 @@
+"""Batches on a store: duplicates and gaps, nonsense, parts and digest. Expiry: test_expiry.py."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from statemachine.commands import BATCH_HEADER, TIME_MS_MAX, wrap_command
+from statemachine.errors import Fatal, Rejected
+from statemachine.store import DUPLICATE, GAP, NotRun, Refusal, Store
+from tests.statemachine.batches import (
+    add,
+    apply,
+    batch_of,
+    delete,
+    insert,
+    put,
+    store_with,
+)
+
+# Duplicates and gaps
+
+
+def numbered(epoch: int, sequence: int, origin: bytes = b"n1", now_ms: int = 0) -> bytes:
+    """A batch that shows whether it ran: it adds one."""
+    command = add(b"n", 1)
+    return batch_of(command, now_ms=now_ms, origin=origin, epoch=epoch, sequence=sequence)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sequence", "want"),
+    [
+        pytest.param(5, 3, [3], id="the next"),
+        pytest.param(5, 2, DUPLICATE, id="the last again"),
+        pytest.param(5, 1, DUPLICATE, id="an older one again"),
+        pytest.param(5, 0, DUPLICATE, id="no sequence"),
+        pytest.param(5, 4, GAP, id="one is missing"),
+        pytest.param(4, 3, DUPLICATE, id="an epoch that is over"),
+        pytest.param(4, 1, DUPLICATE, id="the first of an epoch that is over"),
+        pytest.param(6, 1, [3], id="the first of a new epoch"),
+        pytest.param(9, 1, [3], id="epochs may be skipped"),
+        pytest.param(6, 2, GAP, id="a new epoch without its first"),
+        pytest.param(6, 0, GAP, id="a new epoch, no sequence"),
+    ],
+)
+def test_batches_of_one_origin_run_once_and_in_order(
+    epoch: int, sequence: int, want: list[int] | NotRun
+) -> None:
+    store = Store()
+    assert [store.apply_batch(numbered(5, 1)), store.apply_batch(numbered(5, 2))] == [[1], [2]]
+    before = store.digest()
+    assert store.apply_batch(numbered(epoch, sequence)) == want
+    if isinstance(want, NotRun):
+        assert store.digest() == before
+        assert store.apply_batch(numbered(5, 3)) == [3]
+    else:
+        assert store.origins == {b"n1": (epoch, sequence)}
+
+
+def test_an_unknown_origin_starts_at_1() -> None:
+    store = Store()
+    assert store.apply_batch(numbered(3, 2)) is GAP
+    assert store.apply_batch(numbered(3, 1)) == [1]
+
+
+def test_origins_do_not_get_into_each_others_way() -> None:
+    store = Store()
+    for want, origin in enumerate([b"n1", b"n2", b"n3"], start=1):
+        assert store.apply_batch(numbered(1, 1, origin)) == [want]
+    assert store.apply_batch(numbered(1, 1, b"n2")) is DUPLICATE
+
+
+def test_anonymous_batches_run_as_often_as_they_come() -> None:
+    store = Store()
+    assert [apply(store, add(b"n", 1)) for _ in range(3)] == [[1], [2], [3]]
+    assert store.origins == {}
+
+
+def test_duplicates_and_gaps_move_the_clock_and_expire() -> None:
+    store = store_with(insert(b"a", ttl_ms=10), insert(b"b", ttl_ms=20))
+    store.apply_batch(numbered(1, 1))
+    assert store.apply_batch(numbered(1, 1, now_ms=10)) is DUPLICATE
+    assert (store.clock_ms, store.exists(b"a"), store.exists(b"b")) == (10, False, True)
+    assert store.apply_batch(numbered(1, 3, now_ms=20)) is GAP
+    assert (store.clock_ms, store.exists(b"b")) == (20, False)
+
+
+def test_origins_survive_in_the_parts_so_that_a_restart_forgets_no_duplicate() -> None:
+    store, restored = Store(), Store()
+    store.apply_batch(numbered(1, 1))
+    restored.restore(store.view())
+    assert restored.apply_batch(numbered(1, 1)) is DUPLICATE
+    assert restored.get(b"n") == b"1"
+
+
+# Nonsense
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"garbage" * 10, id="garbage"),
+        pytest.param(BATCH_HEADER.pack(1, 0, 0, TIME_MS_MAX + 1, 0, 0), id="time out of range"),
+    ],
+)
+def test_a_batch_without_a_head_is_one_refusal_and_changes_nothing(batch: bytes) -> None:
+    """Seed, defect 12: a payload that made no sense brought the node down."""
+    store = store_with(insert(b"k", ttl_ms=10), now_ms=5)
+    before = store.digest()
+    outcome = store.apply_batch(batch)
+    assert isinstance(outcome, list)
+    (refusal,) = outcome
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "ERR"
+    assert store.digest() == before
+
+
+def test_a_batch_whose_commands_do_not_decode_is_one_refusal_and_uses_up_its_sequence() -> None:
+    store = Store()
+    head = batch_of(now_ms=7, origin=b"n1", epoch=1, sequence=1)
+    assert store.apply_batch(head + b"\xff\xff") == [
+        Refusal("ERR", "the commands of the batch do not decode")
+    ]
+    assert store.clock_ms == 7
+    assert store.apply_batch(numbered(1, 1)) is DUPLICATE
+    assert store.apply_batch(numbered(1, 2)) == [1]
+
+
+def test_an_anonymous_nonsense_command_is_one_refusal() -> None:
+    assert Store().apply_batch(wrap_command(b"\xff\xff")) == [
+        Refusal("ERR", "the commands of the batch do not decode")
+    ]
+
+
+def test_a_batch_of_a_newer_program_is_fatal_and_changes_nothing() -> None:
+    store = store_with(insert(b"k", ttl_ms=10))
+    before = store.digest()
+    with pytest.raises(Fatal):
+        store.apply_batch(BATCH_HEADER.pack(2, 0, 0, 99, 0, 0))
+    assert store.digest() == before
+
+
+def test_an_empty_batch_moves_the_clock_and_has_no_results() -> None:
+    store = store_with(insert(b"k", ttl_ms=10))
+    assert apply(store, now_ms=10) == []
+    assert not store.exists(b"k")
+
+
+def test_the_seeds_own_insert_with_a_ttl_is_leased_on_the_replicated_clock() -> None:
+    """WriteCommand{insert{key "k", value "v", ttl_secs 5}} as the seed's bytes."""
+    store = Store()
+    wire = b"\x0a\x08\x0a\x01k\x12\x01v\x18\x05"
+    assert store.apply_batch(wrap_command(wire, now_ms=1000)) == [True]
+    assert store.deadline_ms(b"k") == 6000
+
+
+# Parts, reset, digest
+
+
+def full_store() -> Store:
+    store = store_with(insert(b"a", b"1", ttl_ms=100), put((b"b", b""), (b"", b"x")), now_ms=5)
+    store.apply_batch(numbered(2, 1))
+    return store
+
+
+def test_a_restored_view_is_the_same_store() -> None:
+    store, restored = full_store(), store_with(insert(b"gone", ttl_ms=1), now_ms=99)
+    restored.scan_prefix(b"")
+    restored.restore(store.view())
+    assert restored.view() == store.view()
+    assert restored.digest() == store.digest()
+    assert restored.scan_prefix(b"") == store.scan_prefix(b"")
+    assert restored.next_deadline_ms() == 105
+
+
+def test_a_view_does_not_see_what_comes_after_it() -> None:
+    store = full_store()
+    view = store.view()
+    apply(store, delete(b"a"), put((b"b", b"changed"), (b"new", b"")), now_ms=50)
+    store.apply_batch(numbered(2, 2))
+    assert view == full_store().view()
+
+
+def test_parts_that_do_not_fit_together_are_rejected_and_change_nothing() -> None:
+    store = full_store()
+    before = store.digest()
+    parts = dataclasses.replace(store.view(), deadlines={b"nobody": 1}, clock_ms=77)
+    with pytest.raises(Rejected, match="a key that is not there"):
+        store.restore(parts)
+    assert store.digest() == before
+
+
+def test_reset_leaves_nothing_not_even_leases() -> None:
+    """Seed, defect 12: reset left the leases, and keys written later fell due by them."""
+    store = full_store()
+    store.scan_prefix(b"")
+    store.reset()
+    assert store.view() == Store().view()
+    assert store.digest() == Store().digest()
+    assert store.scan_prefix(b"") == ([], False)
+    apply(store, put((b"a", b"1")), now_ms=10_000)
+    assert store.get(b"a") == b"1"
+
+
+def test_the_digest_covers_keys_values_leases_clock_and_origins() -> None:
+    parts = full_store().view()
+    variants = [
+        parts,
+        dataclasses.replace(parts, clock_ms=6),
+        dataclasses.replace(parts, deadlines={}),
+        dataclasses.replace(parts, deadlines={b"a": 106}),
+        dataclasses.replace(parts, deadlines={b"b": 105}),
+        dataclasses.replace(parts, origins={}),
+        dataclasses.replace(parts, origins={b"n1": (2, 2)}),
+        dataclasses.replace(parts, origins={b"n1": (3, 1)}),
+        dataclasses.replace(parts, origins={b"n2": (2, 1)}),
+        dataclasses.replace(parts, data=parts.data | {b"b": b"1"}),
+        dataclasses.replace(parts, data=parts.data | {b"c": b""}),
+        # The same bytes, cut elsewhere.
+        dataclasses.replace(parts, data={b"a": b"1", b"b": b"x", b"": b"", b"n": b"1"}),
+    ]
+    digests = []
+    for variant in variants:
+        store = Store()
+        store.restore(variant)
+        digests.append(store.digest())
+    assert digests[0] == full_store().digest()
+    assert len(set(digests)) == len(variants)
+
+
+def test_the_digest_of_a_known_history_is_what_it_was() -> None:
+    """Replicas of different versions compare digests: it may not change unnoticed."""
+    assert (
+        full_store().digest().hex()
+        == "bdd4548c5acf2b58f44e4c417b13efdd15af56b851ce1806a4e55364d33a5d26"
+    )
+
+
+def test_the_digest_does_not_depend_on_the_order_of_writes_or_reads() -> None:
+    one = store_with(put((b"a", b"1"), (b"b", b"2")), insert(b"c", ttl_ms=9))
+    two = store_with(insert(b"c", ttl_ms=9), put((b"b", b"2")))
+    two.scan_prefix(b"")
+    apply(two, put((b"a", b"1")))
+    assert two.digest() == one.digest()

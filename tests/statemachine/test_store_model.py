@@ -1,0 +1,139 @@
+"""Store against a plain dict (model.py), under histories that hypothesis makes up.
+
+At every step the results are those of the model, every read agrees with it, and a twin
+that got the same batches, and now and then was replaced by a restored copy, has the same
+digest. The bound on expiry is 0 to 2 keys a batch here, so that most histories have a backlog.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from statemachine.commands import WriteCommand
+from statemachine.store import Refusal, Store
+from tests.statemachine import batches as make
+from tests.statemachine.model import MAX, Answer, Model
+
+KEYS = [b"", b"a", b"a\xff", b"ab", b"b", b"n", b"\xff", b"\xff\xff"]
+VALUES = [b"", b"1", b"-7", b"x", b"01", str(MAX).encode(), str(-MAX - 1).encode()]
+
+keys = st.sampled_from(KEYS)
+values = st.sampled_from(VALUES)
+# Short ones, so that they fall due; and those around the last moment there is.
+times = st.one_of(st.integers(1, 30), st.sampled_from([MAX - 1, MAX, MAX + 1, 2**64 - 1]))
+signed_times = st.one_of(st.integers(-30, 30), st.sampled_from([MAX, -MAX - 1]))
+expiries = st.one_of(
+    st.just({}),
+    st.builds(lambda n: {"ttl_ms": n}, times),
+    st.builds(lambda n: {"expire_at_ms": n}, times),
+    st.builds(lambda n: {"ttl_secs": n}, st.sampled_from([1, MAX // 1000, MAX])),
+    st.just({"keep_ttl": True}),
+    st.just({"keep_ttl": True, "ttl_ms": 1}),
+)
+inserts = st.builds(
+    lambda key, value, expiry, condition, expected, return_old: make.insert(
+        key, value, condition=condition, expected=expected, return_old=return_old, **expiry
+    ),
+    *(keys, values, expiries, st.integers(0, 4), values, st.booleans()),
+)
+expires = st.builds(
+    lambda key, name, time, condition: make.expire(key, **{name: time}, condition=condition),
+    *(keys, st.sampled_from(["ttl_ms", "expire_at_ms"]), signed_times, st.integers(0, 4)),
+)
+commands = st.one_of(
+    inserts,
+    inserts,
+    expires,
+    st.lists(st.tuples(keys, values), max_size=4).map(lambda pairs: make.put(*pairs)),
+    keys.map(make.delete),
+    st.lists(keys, max_size=4).map(lambda names: make.delete_keys(*names)),
+    st.builds(make.swap, keys, st.none() | values, values),
+    st.builds(make.add, keys, st.sampled_from([1, -1, MAX, -MAX - 1])),
+    keys.map(make.persist),
+    st.just(make.flush()),
+)
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+
+    @initialize(keys_max=st.integers(0, 2))
+    def start(self, keys_max: int) -> None:
+        self.patch.setattr("statemachine.keyspace.EXPIRE_PER_BATCH_MAX", keys_max)
+        self.model, self.store, self.twin = Model(), Store(), Store()
+
+    @rule(written=st.lists(commands, max_size=8), step_ms=st.integers(-5, 15))
+    def batch(self, written: list[WriteCommand], step_ms: int) -> None:
+        now_ms = max(0, self.model.clock + step_ms)
+        batch = make.batch_of(*written, now_ms=now_ms)
+        self.model.advance(now_ms)
+        want = [answer for command in written for answer in self.model.run(command)]
+        outcome = self.store.apply_batch(batch)
+        assert isinstance(outcome, list)
+        # By repr, because True == 1: a bool in place of a count is another reply.
+        assert [repr(plain(result)) for result in outcome] == [repr(answer) for answer in want]
+        assert self.twin.apply_batch(batch) == outcome
+
+    @rule()
+    def the_twin_restarts_from_an_image(self) -> None:
+        parts = self.twin.view()
+        self.twin = Store()
+        self.twin.restore(parts)
+
+    @rule()
+    def only_the_twin_is_scanned(self) -> None:
+        self.twin.scan_prefix(b"")
+
+    @invariant()
+    def point_reads_agree(self) -> None:
+        for key in KEYS:
+            assert self.store.get(key) == self.model.value(key)
+            assert self.store.exists(key) == (key in self.model.keys)
+            assert self.store.deadline_ms(key) == self.model.deadline(key)
+        assert self.store.get_many(KEYS) == [self.model.value(key) for key in KEYS]
+        assert len(self.store) == len(self.model.keys)
+        assert self.store.clock_ms == self.model.clock
+
+    @invariant()
+    def ordered_reads_agree(self) -> None:
+        items = sorted((key, value) for key, (value, _) in self.model.keys.items())
+        for prefix in KEYS:
+            starting = [item for item in items if item[0].startswith(prefix)]
+            assert self.store.scan_prefix(prefix) == (starting, False)
+            assert self.store.scan_prefix(prefix, limit=1) == (starting[:1], len(starting) > 1)
+            below = [item for item in reversed(items) if item[0] < prefix]
+            assert self.store.scan_range(b"", prefix, reverse=True) == (below, False)
+            behind = [key for key, _ in items if key > prefix]
+            want_next = behind[1] if len(behind) > 2 else None
+            assert self.store.keys_page(prefix, 2) == (behind[:2], want_next)
+
+    @invariant()
+    def a_batch_that_is_due_is_asked_for(self) -> None:
+        soonest = self.store.next_deadline_ms()
+        if soonest is None or soonest > self.store.clock_ms:
+            deadlines = [ms for _, ms in self.model.keys.values() if ms is not None]
+            assert soonest == min(deadlines, default=None)
+
+    @invariant()
+    def the_twin_is_equal(self) -> None:
+        assert self.twin.digest() == self.store.digest()
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+
+def plain(result: object) -> Answer:
+    if isinstance(result, Refusal):
+        assert result.code == "ERR"
+        return result.text
+    assert result is None or isinstance(result, bool | int | bytes)
+    return result
+
+
+TestStoreAgainstModel = StoreAgainstModel.TestCase
+TestStoreAgainstModel.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
