@@ -31,7 +31,9 @@ from typing import Final, Self
 
 from node.calls import Calls
 from node.clock import Clock
+from node.commands import COMMANDS
 from node.config import Config
+from node.connection import Frontend
 from node.core import Core
 from node.errors import Fatal, Unavailable
 from node.server import Server
@@ -86,7 +88,8 @@ class Node(Calls):
         self._service = core.service
         try:
             await core.start()
-            server = Server(core.service, self._config, self._clock)
+            address = self._config.member.client
+            server = Server(Frontend(core.service, self._config, COMMANDS), address.host, address.port)
             await server.start()
             self._server = server
         except BaseException:
@@ -116,7 +119,7 @@ class Node(Calls):
         core, self._core = self._core, None
         self._service = None
         if server is not None:
-            await server.close()
+            await server.stop()
         if core is not None:
             await core.stop()
 

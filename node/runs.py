@@ -51,6 +51,7 @@ RUN_BYTES_MAX: Final = 256 * 1024
 
 Step = bytes | tuple[Plan, int, Command]
 
+_WRITE: Final = Kind.WRITE
 _NAME: Final = itemgetter(0)
 _SETS: Final = frozenset({b"SET", b"set"})
 _GETS: Final = frozenset({b"GET", b"get"})
@@ -95,7 +96,7 @@ def plan_writes(
     for place in range(at, min(len(queue), at + RUN_COMMANDS_MAX)):
         request = queue[place]
         command = find(request)
-        if isinstance(command, bytes) or command.kind is not Kind.WRITE:
+        if isinstance(command, bytes) or command.kind is not _WRITE:
             break
         run_bytes += sum(map(len, request))
         if steps and run_bytes > RUN_BYTES_MAX:

@@ -19,12 +19,14 @@ directory, 5 only then write frames. So all but the newest segment were synced w
 What may be missing after a crash (DESIGN "Durability"). Writes that were not synced may be lost
 in any order, so a hole with good frames behind it is legal there, and damage below:
 
-    | header | good ... good | bad | ?????? |       mark = highest `durable` of any good frame
+    | header | good ... good | bad | ?????? |
                              ^ bad at
-    bad at < mark                     damage: Corrupt
-    a good frame in ?????? with a mark above bad at: damage: Corrupt
-    else, in the newest segment       torn: the log ends at `bad at`; the owner cuts and reports
-    else, in an older segment         damage: Corrupt (it was synced before the next was made)
+    an older segment                                    damage: it was synced before the next
+    newest, a good frame in ?????? with a mark above it damage: that byte had been synced
+    newest, else                                        torn: the log ends at `bad at`; the owner
+                                                        cuts it there and reports
+
+No mark in front of the bad frame can tell: a mark is never above its own frame's offset.
 
 A header that is short or bad, with nothing behind it, in the newest segment: the crash came
 between 2 and 3, the file holds nothing (torn at 0; the owner removes it).
@@ -158,10 +160,6 @@ def _read_frames(path: Path, data: bytes, contents: SegmentContents, *, newest: 
     contents.good_bytes = offset_bytes
     contents.durable_bytes = mark_bytes
     contents.torn = reason
-    # The file can be shorter than what was synced of it without any bad byte.
-    if mark_bytes > offset_bytes:
-        reason = reason or f"file ends, but {mark_bytes} bytes had been synced"
-        raise Corrupt(path, offset_bytes, reason)
     if reason is None:
         return
     if not newest:

@@ -1,0 +1,147 @@
+"""Images: what goes in comes out; no cut, no flipped bit and no swapped block goes unnoticed."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import google_crc32c
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statemachine.commands import LogId
+from statemachine.errors import Corrupt, Fatal, Unsupported
+from statemachine.image import BLOCK_BYTES_MAX, Image, ImageWriter, read_image
+from statemachine.store import StoreParts
+from tests.support.crash import MemoryDisk
+
+PATH = Path("/image")
+
+
+def written(image: Image) -> bytes:
+    writer = ImageWriter(image)
+    data = b"".join(writer.chunks())
+    assert (writer.size_bytes, writer.checksum) == (len(data), hashlib.sha256(data).digest())
+    return data
+
+
+def read(data: bytes) -> Image:
+    disk = MemoryDisk()
+    disk.make_dir(PATH.parent)
+    disk.write_new(PATH, [data])
+    return read_image(PATH, disk.open_read(PATH))
+
+
+def parts(
+    data: dict[bytes, bytes], deadlines: dict[bytes, int] | None = None, clock_ms: int = 0
+) -> StoreParts:
+    return StoreParts(data, deadlines or {}, clock_ms, {b"n1": (3, 17), b"": (0, 0)})
+
+
+SMALL = Image(
+    LogId(9, 4), [(1, 1), (5, 0), (7, 4)], parts({b"a": b"", b"": b"x", b"c": b"y"}, {b"c": 5}, 7)
+)
+
+
+def same(found: Image, image: Image) -> bool:
+    return (found.last, list(found.runs), found.parts) == (
+        image.last,
+        list(image.runs),
+        image.parts,
+    )
+
+
+def test_an_image_is_read_as_it_was_written() -> None:
+    data = written(SMALL)
+    found = read(data)
+    assert same(found, SMALL)
+    assert found.size_bytes == len(data)
+    assert found.checksum == hashlib.sha256(data).digest()
+
+
+def test_the_empty_state_has_an_image() -> None:
+    empty = Image(LogId(0, 0), [], StoreParts({}, {}, 0, {}))
+    assert same(read(written(empty)), empty)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    data=st.dictionaries(st.binary(max_size=20), st.binary(max_size=50), max_size=30),
+    clock_ms=st.integers(0, 2**63 - 1),
+    chance=st.randoms(use_true_random=False),
+)
+def test_any_state_survives_its_image(data: dict[bytes, bytes], clock_ms: int, chance) -> None:  # type: ignore[no-untyped-def]
+    deadlines = {key: chance.randrange(2**63) for key in data if chance.random() < 0.5}
+    image = Image(LogId(2**63, 3), [(1, 3)], parts(data, deadlines, clock_ms))
+    assert same(read(written(image)), image)
+
+
+def test_values_larger_than_a_block_and_blocks_of_many_keys_come_back() -> None:
+    values = {b"large%d" % n: bytes([n]) * (BLOCK_BYTES_MAX + n) for n in range(3)}
+    values |= {b"k%d" % n: b"v" * 300 for n in range(10_000)}
+    values |= {b"half%d" % n: b"h" * (BLOCK_BYTES_MAX // 2 + 1) for n in range(3)}
+    image = Image(LogId(1, 1), [(1, 1)], parts(values, {b"k9999": 5, b"large1": 6}))
+    writer = ImageWriter(image)
+    chunks = list(writer.chunks())
+    assert same(read(b"".join(chunks)), image)
+    # Header, meta, footer; no block of many entries outgrows its bound by more than its lengths.
+    assert sum(len(chunk) > BLOCK_BYTES_MAX * 1.1 for chunk in chunks) == 0
+    assert len(chunks) > 8
+
+
+def test_every_cut_is_refused() -> None:
+    data = written(SMALL)
+    for cut in range(len(data)):
+        with pytest.raises(Corrupt):
+            read(data[:cut])
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    data = written(SMALL)
+    for bit in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Fatal):
+            read(bytes(flipped))
+
+
+def test_blocks_that_are_missing_doubled_or_swapped_are_refused() -> None:
+    values = {b"k%d" % n: b"v" * 600_000 for n in range(4)}
+    chunks = list(ImageWriter(Image(LogId(1, 1), [(1, 1)], parts(values))).chunks())
+    assert len(chunks) == 3 + 4
+    for wrong in (
+        [*chunks[:3], *chunks[4:]],
+        [*chunks[:3], chunks[2], *chunks[3:]],
+        [*chunks[:2], chunks[3], chunks[2], *chunks[4:]],
+        [chunks[0], *chunks[2:]],
+        [*chunks, b"x"],
+        [*chunks[:-1], chunks[2], chunks[-1]],
+    ):
+        with pytest.raises(Corrupt):
+            read(b"".join(wrong))
+
+
+def test_a_block_length_over_the_limit_is_refused_before_it_is_read() -> None:
+    data = written(SMALL)
+    huge = data[:64] + struct.pack("<IIB3xI", 0, 2**32 - 1, 1, 0)
+    with pytest.raises(Corrupt, match="at byte 64: block length 4294967295 is over"):
+        read(huge)
+
+
+def test_a_newer_version_is_unsupported_and_never_damage() -> None:
+    data = bytearray(written(SMALL))
+    data[8:12] = struct.pack("<I", 2)
+    data[60:64] = struct.pack("<I", google_crc32c.value(bytes(data[:60])))
+    with pytest.raises(Unsupported, match="version 2"):
+        read(bytes(data))
+
+
+def test_a_refusal_names_the_block_that_is_bad() -> None:
+    data = bytearray(written(SMALL))
+    at = 64
+    at += 16 + struct.unpack_from("<I", data, at + 4)[0]  # Behind META.
+    data[at + 20] ^= 1
+    with pytest.raises(Corrupt, match=f"/image at byte {at}: block checksum"):
+        read(bytes(data))

@@ -1,0 +1,207 @@
+"""The WAL on its own: one write per chunk, syncs by policy, rotation, marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statemachine.errors import Rejected
+from statemachine.frame import KIND_BATCH, KIND_MARK, KIND_NOOP, Frame
+from statemachine.paths import Paths
+from statemachine.segment import SEGMENT_HEADER_BYTES, WAL_MAGIC, SegmentContents, read_segment
+from statemachine.wal import Wal, WalConfig
+from tests.support.crash import Crash, MemoryDisk
+
+PATHS = Paths(Path("/data"))
+FRAME_BYTES = 36 + 10
+
+
+class World:
+    """A WAL, its disk, a clock to set, and the disk's steps since they were last asked for."""
+
+    def __init__(self, sync: Any = "always", **options: Any) -> None:
+        self._steps: list[str] = []
+        self.now_s = 0.0
+        self.disk = MemoryDisk(self._steps.append)
+        self.disk.make_dir(PATHS.wal)
+        config = WalConfig(sync=sync, **options)
+        self.wal = Wal(self.disk, PATHS, config, lambda: self.now_s, newest=0)
+        self.wal.rotate(1)
+        self.steps()
+
+    def append(self, *indexes: int) -> list[str]:
+        self.wal.append([(KIND_BATCH, index, 1, b"0123456789") for index in indexes])
+        return self.steps()
+
+    def steps(self) -> list[str]:
+        steps, self._steps[:] = list(self._steps), []
+        return steps
+
+    def read(self, sequence: int = 1) -> SegmentContents:
+        path = PATHS.segment(sequence)
+        return read_segment(path, self.disk.read_bytes(path), WAL_MAGIC, newest=True)
+
+    def frames(self, sequence: int = 1) -> list[Frame]:
+        return [frame for _, frame in self.read(sequence).frames]
+
+
+def test_a_chunk_is_one_write_and_under_always_one_sync() -> None:
+    world = World()
+    assert world.append(1, 2, 3) == ["write", "sync"]
+    assert [frame.index for frame in world.frames()] == [1, 2, 3]
+    world.wal.append_one(KIND_NOOP, 4, 1, b"")
+    assert world.steps() == ["write", "sync"]
+    assert world.disk.crashed(Crash.SYNCED).read_bytes(PATHS.segment(1)) == (
+        world.disk.read_bytes(PATHS.segment(1))
+    )
+
+
+def test_under_checkpoint_nothing_is_synced_until_it_is_asked_for() -> None:
+    world = World("checkpoint")
+    assert world.append(1) == ["write"]
+    world.wal.poll()
+    world.wal.poll()
+    assert world.steps() == []
+    world.wal.sync()
+    world.wal.sync()
+    assert world.steps() == ["sync"]
+
+
+def test_under_interval_a_sync_comes_when_the_time_is_up_here_or_in_poll() -> None:
+    world = World("interval", interval_ms=100)
+    assert world.append(1) == ["write"]
+    world.now_s = 0.099
+    assert world.append(2) == ["write"]
+    world.now_s = 0.1
+    assert world.append(3) == ["write", "sync"]
+    assert world.append(4) == ["write"]
+    world.now_s = 0.25
+    world.wal.poll()
+    assert world.steps() == ["sync"]
+
+
+def test_a_full_segment_is_synced_before_the_next_is_made() -> None:
+    world = World("checkpoint", segment_bytes_max=SEGMENT_HEADER_BYTES + 2 * FRAME_BYTES)
+    world.append(1)
+    assert world.append(2, 3, 4) == ["write"]  # A chunk is never split.
+    assert world.append(5) == [
+        "sync",  # 1 the old one
+        "create",
+        "write",  # 2 the new one's header
+        "sync",  # 3
+        "sync_dir",  # 4
+        "write",
+    ]
+    assert [frame.index for frame in world.frames(1)] == [1, 2, 3, 4]
+    contents = world.read(2)
+    assert (contents.sequence, contents.first_index, contents.policy) == (2, 5, 2)
+    assert world.wal.sequence == 2
+
+
+def test_each_frame_carries_what_was_synced_when_it_was_written() -> None:
+    world = World()
+    world.append(1)
+    world.append(2, 3)
+    world.append(4)
+    assert [(offset, frame.durable_bytes) for offset, frame in world.read().frames] == [
+        (64, 64),
+        (110, 110),
+        (156, 110),
+        (202, 202),
+    ]
+
+
+@pytest.mark.parametrize("sync", ["always", "interval", "checkpoint"])
+def test_no_frame_ever_claims_more_than_a_crash_would_leave(sync: str) -> None:
+    world = World(sync, interval_ms=20, segment_bytes_max=400)
+    for index in range(1, 60):
+        world.now_s += 0.007
+        world.append(index)
+        if index % 4 == 0:
+            world.wal.poll()
+        if index % 9 == 0:
+            world.wal.poll()
+            world.wal.sync()
+            world.wal.record()
+        contents = world.read(world.wal.sequence)
+        synced = world.disk.crashed(Crash.SYNCED).size_bytes(PATHS.segment(world.wal.sequence))
+        assert contents.durable_bytes <= synced
+        assert world.wal.durable_bytes <= synced
+
+
+def test_an_idle_log_gets_one_mark_and_then_rests() -> None:
+    world = World()
+    world.append(1)
+    world.wal.poll()  # Something was appended since the last one: not idle yet.
+    assert world.steps() == []
+    for _ in range(5):
+        world.wal.poll()
+    assert world.steps() == ["write"]
+    mark = world.frames()[-1]
+    assert (mark.kind, mark.index, mark.term) == (KIND_MARK, 0, 0)
+    assert mark.durable_bytes == 64 + FRAME_BYTES
+    world.append(2)
+    assert world.frames()[-1].durable_bytes == 64 + FRAME_BYTES  # The mark was not synced then.
+
+
+def test_flushing_an_idle_log_again_and_again_does_not_let_it_grow() -> None:
+    world = World()
+    world.append(1)
+    sizes = set()
+    for _ in range(5):
+        world.wal.sync()
+        world.wal.record()
+        sizes.add(world.wal.size_bytes)
+    assert len(sizes) == 1
+
+
+def test_a_mark_is_written_again_for_what_came_after_it() -> None:
+    world = World("checkpoint")
+    world.append(1)
+    world.wal.sync()
+    world.append(2)
+    world.wal.record()  # Not all is synced: frame 2 is not covered.
+    world.wal.sync()
+    world.wal.record()
+    assert world.read().durable_bytes == 64 + 2 * FRAME_BYTES + 36
+
+
+def test_going_on_cuts_the_tail_and_syncs_what_was_read() -> None:
+    world = World("checkpoint")
+    world.append(1, 2)
+    world.wal.close()
+    wal = Wal(world.disk, PATHS, WalConfig(sync="checkpoint"), lambda: 0.0, newest=1)
+    wal.resume(64 + FRAME_BYTES, 64)
+    assert world.steps() == ["truncate", "sync", "sync_dir"]
+    wal.append_one(KIND_BATCH, 2, 2, b"abc")
+    assert [(frame.index, frame.term) for frame in world.frames()] == [(1, 1), (2, 2)]
+    assert world.frames()[-1].durable_bytes == 64 + FRAME_BYTES
+
+
+def test_cutting_removes_the_oldest_first() -> None:
+    world = World(segment_bytes_max=100)
+    for index in range(1, 6):
+        world.append(index)
+    gone: list[list[str]] = []
+    world.disk.on_step = lambda _: gone.append(world.disk.list_dir(PATHS.wal))
+    world.wal.cut(world.wal.sequence)
+    assert [names[0] for names in gone] == [
+        f"{sequence:016d}.wal" for sequence in (*range(2, world.wal.sequence + 1), 0)
+        if sequence
+    ] + [f"{world.wal.sequence:016d}.wal"]
+    assert world.disk.crashed(Crash.SYNCED).list_dir(PATHS.wal) == gone[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"sync": "never"}, "wal.sync"),
+        ({"interval_ms": 0}, "wal.interval_ms"),
+        ({"segment_bytes_max": 63}, "wal.segment_bytes_max"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_by_key(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(Rejected, match=key):
+        WalConfig(**options)
