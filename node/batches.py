@@ -186,7 +186,10 @@ class Batches:
         """A batch was applied here, ours or another node's. Told in order."""
         if self._expiring_ms is not None and head.now_ms >= self._expiring_ms:
             self._expiring_ms = None
-        if head.origin != self._origin or head.epoch != self._epoch:
+        if head.origin != self._origin:
+            return
+        if head.epoch != self._epoch:
+            self._check_epoch(head.epoch)
             return
         if outcome is GAP:
             self._resend_wanted = True
@@ -195,6 +198,15 @@ class Batches:
             batch = self._pending.pop(head.sequence, None)
             if batch is not None:
                 self._done.append((batch, outcome))
+
+    def _check_epoch(self, epoch: int) -> None:
+        """Another life of this node has written that: it has to be an earlier one (P20)."""
+        if epoch > self._epoch:
+            raise Fatal(
+                f"the cluster remembers epoch {epoch} of {self._origin.decode()}, this data "
+                f"directory is in epoch {self._epoch}: it was wiped or restored, and may have "
+                f"forgotten a vote"
+            )
 
     def deliver(self) -> None:
         """After a tick: tell the waiters of what was applied in it."""
@@ -226,6 +238,7 @@ class Batches:
     def on_snapshot_installed(self) -> None:
         """Entries were skipped: results of ours that were among them are lost for ever."""
         epoch, last = self._machine.origin(self._origin)
+        self._check_epoch(epoch)
         if epoch == self._epoch:
             for sequence in [each for each in self._pending if each <= last]:
                 _fail(self._pending.pop(sequence), _unknown())

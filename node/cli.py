@@ -30,18 +30,16 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from node.config_members import Address
+from node.cli_parser import PASSWORD_VARIABLE, build_parser
 from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
-from node.version import TRIMARAN_VERSION
 from statemachine.errors import Unavailable
 
 if TYPE_CHECKING:
     from node.client import Client
 
-__all__ = ["build_parser", "main"]
+__all__ = ["main"]
 
 EXIT_DONE: Final = 0
 EXIT_NO: Final = 1
@@ -51,16 +49,12 @@ EXIT_UNKNOWN: Final = 4
 EXIT_FATAL: Final = 70
 EXIT_INTERRUPTED: Final = 130  # As a shell shows SIGINT.
 
-CONNECT_DEFAULT: Final = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
-PASSWORD_VARIABLE: Final = "TRIMARAN_PASSWORD"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Argparse exits with 2 by itself."""
     options = build_parser().parse_args(arguments)
-    handler: Callable[[argparse.Namespace], int] = options.handler
     try:
-        code = handler(options)
+        code = _HANDLERS[options.command](options)
         sys.stdout.flush()
         return code
     except ConfigError as error:
@@ -89,128 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(text: str) -> None:
     print(f"trimaran: {text}", file=sys.stderr)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line, with its help."""
-    parser = argparse.ArgumentParser(
-        prog="trimaran",
-        description="A replicated key-value store that stays one store while a minority fails.",
-        epilog="Exit codes: 0 done, 1 no (absent, not swapped, damaged), 2 usage, "
-        "3 unavailable, 4 outcome unknown, 70 fatal.",
-    )
-    parser.add_argument("--version", action="version", version=f"trimaran {TRIMARAN_VERSION}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def command(
-        name: str, handler: Callable[[argparse.Namespace], int], summary: str
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=summary)
-        added.set_defaults(handler=handler)
-        return added
-
-    _add_server_commands(command)
-    _add_client_commands(command)
-    added = command("verify", _verify, "Check every file of a stopped node's data directory.")
-    added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
-    added = command("dump", _dump, "Show what is in one file of a data directory, as text.")
-    added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
-    return parser
-
-
-_Command = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-
-
-def _add_server_commands(command: _Command) -> None:
-    added = command("cluster", _cluster, "Run a whole cluster here, until Ctrl-C.")
-    added.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (default 3)")
-    added.add_argument(
-        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="default: ./data"
-    )
-    added.add_argument(
-        "--base-port",
-        type=int,
-        default=7_001,
-        metavar="PORT",
-        help="client port of n1 (default 7001); peers use PORT+1000.., HTTP PORT+2000..",
-    )
-    added.add_argument("--fresh", action="store_true", help="remove what earlier runs stored")
-    added.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="settings for all nodes, such as configs/fast.toml; ids and addresses are filled in",
-    )
-    added.add_argument("--no-restart", action="store_true", help="leave a dead node dead")
-
-    added = command("serve", _serve, "Run one node, until SIGTERM or Ctrl-C.")
-    added.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML")
-    added.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="wins over the file; may be given again",
-    )
-
-
-def _add_client_commands(command: _Command) -> None:
-    def connecting(
-        name: str, handler: Callable[[argparse.Namespace], int], summary: str
-    ) -> argparse.ArgumentParser:
-        added = command(name, handler, summary)
-        added.add_argument(
-            "--connect",
-            type=_addresses,
-            default=CONNECT_DEFAULT,
-            metavar="HOST:PORT[,...]",
-            help="nodes to try, in order (default: ports 7001, 7002, 7003 of this machine). "
-            f"A password is read from ${PASSWORD_VARIABLE}",
-        )
-        return added
-
-    added = connecting("status", _status, "Show every node: role, progress, size.")
-    added.add_argument("--json", action="store_true", help="one JSON object, for programs")
-
-    added = connecting("get", _get, "Print the value of a key; exit code 1 when it is absent.")
-    added.add_argument("key", metavar="KEY")
-    added.add_argument(
-        "--consistency",
-        choices=("linearizable", "lease", "eventual"),
-        help="how fresh (default: as the node is configured, linearizable)",
-    )
-
-    added = connecting("set", _set, "Set a key. VALUE - reads it from stdin.")
-    added.add_argument("key", metavar="KEY")
-    added.add_argument("value", metavar="VALUE")
-    added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
-
-    added = connecting("del", _del, "Remove keys; exit code 1 when none was there.")
-    added.add_argument("keys", metavar="KEY", nargs="+")
-
-    added = connecting(
-        "cas",
-        _cas,
-        "Set a key if its value is EXPECTED (with --absent: if there is none). "
-        "Exit code 1 when it is not. NEW - reads it from stdin.",
-    )
-    added.add_argument("key", metavar="KEY")
-    added.add_argument("values", metavar="[EXPECTED] NEW", nargs="+")
-    added.add_argument("--absent", action="store_true", help="the key must not exist")
-    added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
-
-    added = connecting("transfer", _transfer, "Hand leadership over, to NODE or to the best one.")
-    added.add_argument("node", nargs="?", metavar="NODE", help="an id, such as n2")
-
-    connecting("snapshot", _snapshot, "Make the node that is connected to write a snapshot.")
-
-
-def _addresses(text: str) -> list[Address]:
-    """A --connect word."""
-    try:
-        return [Address.parse(part.strip()) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _cluster(options: argparse.Namespace) -> int:
@@ -368,3 +240,18 @@ def _dump(options: argparse.Namespace) -> int:
     for line in dump.dump(options.file):
         print(line)
     return EXIT_DONE
+
+
+_HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "cluster": _cluster,
+    "serve": _serve,
+    "status": _status,
+    "get": _get,
+    "set": _set,
+    "del": _del,
+    "cas": _cas,
+    "transfer": _transfer,
+    "snapshot": _snapshot,
+    "verify": _verify,
+    "dump": _dump,
+}

@@ -153,6 +153,9 @@ class Client:
             return self._connection.read_response()
         except exceptions.ResponseError as error:
             raise _translated(error) from error
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+            # NB: to redis-py these are lost connections; they are answers.
+            raise Rejected(f"{self.address}: {error}") from error
         except exceptions.ConnectionError as error:
             # These two are answers, though redis-py files them here.
             refused = "max number of clients" in str(error)

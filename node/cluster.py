@@ -16,8 +16,7 @@ Invariants:
   A node that cannot start at all (exit code 2 or 3 before it ever was ready) ends the whole
   command with that code: restarting would not mend a bad config or a port in use.
   Exit code 70 is reported with the node's own last line; the next try is seconds away.
-  Nodes never wait for whoever reads our output: a terminal held by Ctrl-S must not stop the
-  store. When 10,000 lines wait, further ones of nodes are dropped and counted.
+  Nodes never wait for whoever reads our output (node.cluster_output).
 
 When the supervisor itself is killed, its nodes are killed with it (node.orphan).
 
@@ -30,15 +29,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from node.cluster_output import Output
 from node.cluster_plan import Options, claim, config_path, plan, write_state
 from node.config import Config
 from node.orphan import SUPERVISOR_VARIABLE
@@ -58,7 +55,6 @@ BACKOFF_MIN_S: Final = 0.2
 BACKOFF_MAX_S: Final = 5.0
 BACKOFF_FATAL_MIN_S: Final = 5.0
 BACKOFF_FATAL_MAX_S: Final = 60.0
-LINES_WAITING_MAX: Final = 10_000
 LINE_BYTES_MAX: Final = 64 * 1024
 
 # -P: a folder called `node` where the user happens to stand is not our package.
@@ -117,7 +113,7 @@ class _Supervisor:
         ]
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._out = _Output(lambda: self._loop.call_soon_threadsafe(self._stop.set))
+        self._out = Output(lambda: self._loop.call_soon_threadsafe(self._stop.set))
         self._exit_code = 0
         self._announced = False
 
@@ -313,44 +309,3 @@ def _environment() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         SUPERVISOR_VARIABLE: str(os.getpid()),
     }
-
-
-class _Output:
-    """Our stdout behind a queue, so that nothing here waits for who reads it."""
-
-    def __init__(self, closed: Callable[[], object]) -> None:
-        self._closed = closed
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._dropped = 0
-        self._thread = threading.Thread(target=self._write, name="output", daemon=True)
-        self._thread.start()
-
-    def say(self, line: str) -> None:
-        """Print a line of our own, soon. They are few, and never dropped."""
-        if self._dropped:
-            self._lines.put(f"({self._dropped} lines of nodes were not shown: nobody read them)")
-            self._dropped = 0
-        self._lines.put(line)
-
-    def pass_on(self, line: str) -> None:
-        """Print a line of a node, soon; drop it when too many wait."""
-        if self._lines.qsize() >= LINES_WAITING_MAX:
-            self._dropped += 1
-        else:
-            self.say(line)
-
-    def close(self) -> None:
-        """Print what waits, for a moment; a reader that does not read is not waited for."""
-        self._lines.put(None)
-        self._thread.join(0.5)
-
-    def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            data = memoryview(line.encode("utf-8", "replace") + b"\n")
-            try:
-                while data:
-                    data = data[os.write(1, data) :]
-            except OSError:
-                # Our reader is gone (`trimaran cluster | head`, a closed terminal).
-                self._closed()
-                return

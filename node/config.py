@@ -189,9 +189,8 @@ class Config:
                     f"limits.entry_bytes_max ({self.limits.entry_bytes_max})",
                 )
             )
-        # A batch is closed at batch_bytes_max and may then hold one more command.
         entry, batch = self.limits.entry_bytes_max, self.raft.batch_bytes_max
-        needed = entry + batch + 64 * 1024
+        needed = self.proposal_bytes_max
         if self.peer.frame_bytes_max < needed:
             found.append(
                 (
@@ -202,6 +201,14 @@ class Config:
                 )
             )
         return found
+
+    @property
+    def proposal_bytes_max(self) -> int:
+        """The longest Raft entry there can be, with what is around it.
+
+        A batch is closed at batch_bytes_max and may then hold one more command.
+        """
+        return self.limits.entry_bytes_max + self.raft.batch_bytes_max + 64 * 1024
 
     def _loopback_problems(self, own: Member) -> Problems:
         """A port that asks for no secret is not offered to the network."""

@@ -165,7 +165,7 @@ class Core:
             token_path=config.node.data_dir / "journal" / "token",
             heartbeat_s=config.raft.heartbeat_ms / 1000,
             fallback_s=2 * config.raft.election_timeout_max_ms / 1000,
-            entry_bytes_max=config.limits.entry_bytes_max,
+            entry_bytes_max=config.proposal_bytes_max,
             call_soon=self._loop.call_soon,
             events=RaftEvents(
                 applied=lambda head, outcome: self.batches.applied(head, outcome),
@@ -201,6 +201,7 @@ class Core:
         self.snapshots = Snapshots(
             self.machine,
             self.links,
+            self.journal,
             term=raft.term,
             applied_index=raft.applied_index,
             follow=self.transport.follow,
@@ -263,7 +264,7 @@ class Core:
         return not self._ended and self.raft.is_caught_up()
 
     async def stop(self) -> None:
-        """Hand leadership over if possible, then stop. Durability does not depend on it."""
+        """Stop taking part. Durability does not depend on it."""
         if self._ended:
             return
         self._end(KVError("the node stops"))

@@ -268,6 +268,13 @@ class Raft:
         """Highest index that is applied here."""
         return self._replica.raftLastApplied  # type: ignore[no-any-return]
 
+    def settled_index(self) -> int:
+        """Highest index that this node has ever seen committed: it may never change again.
+
+        After a restart the state machine is ahead of what PySyncObj has applied again.
+        """
+        return max(self.applied_index(), self.machine.last_applied.index)
+
     def committed_in_term(self) -> int | None:
         """The commit index, if the entry there is of the current term; else None."""
         index = self.commit_index()

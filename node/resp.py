@@ -14,10 +14,10 @@ not say where in the stream it stands when a person's inline command follows. So
 answer counts only when
   no count in the piece has five digits (checked before it sees a byte),
   the last thing it returns is the sentinel: the piece ended exactly where a request ended,
-  all it returned are lists of bytes, and there is a `$` for each argument;
+  all it returned are lists of bytes, with a `*` for each list and a `$` for each argument;
 and otherwise it is thrown away and `_step` reads the same bytes again. The sentinel is random:
-no client can send it. (One leniency is left: `+text` is taken for `$4\r\ntext` where some
-argument of the same piece has a `$` in it to make up the number.)
+no client can send it. (One leniency is left: `+text` is taken for `$4\r\ntext`, and a set `~n`
+for `*n`, where an argument in the same piece has a `$` or `*` in it that makes up the number.)
 
 Invariants:
   Where the stream is cut makes no difference to requests and error.
@@ -185,7 +185,7 @@ class RequestParser:
             b"".join(chain.from_iterable(found))  # Refuses everything but bytes.
         except (hiredis.ProtocolError, TypeError):
             return None
-        if piece.count(b"$") < sum(map(len, found)):
+        if piece.count(b"*") < len(found) or piece.count(b"$") < sum(map(len, found)):
             return None
         return found if all(found) else [request for request in found if request]
 

@@ -66,6 +66,10 @@ _READ_SLICE_COMMANDS: Final = 64
 
 _KEY: Final = itemgetter(1)
 _SET: Final = COMMANDS[b"set"]
+_HTTP: Final = frozenset({b"post", b"host:"})
+"""First words of lines that a browser sends, which any web page can make it do to a loopback
+port. Redis closes on them, before the body, which could hold commands; so does this."""
+
 _NOAUTH: Final = b"-NOAUTH Authentication required.\r\n"
 
 
@@ -280,6 +284,9 @@ class Session:
         if isinstance(command, bytes):
             if isinstance(request, OversizedRequest):
                 command = oversized_reply(self._frontend.entry_bytes_max)
+            elif request[0].lower() in _HTTP:
+                self.connection.is_closing = True
+                return
             self._answer(command)
         elif not self.connection.is_authenticated and not command.needs_no_auth:
             self._answer(_NOAUTH)

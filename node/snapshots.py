@@ -32,6 +32,7 @@ from typing import Final
 
 from node import wire
 from node.errors import Fatal, Rejected
+from node.journal import FileJournal
 from node.links import Links
 from node.logs import EventLog
 from statemachine import FileStateMachine, LogId, SnapshotMetadata, SnapshotReceiver
@@ -85,6 +86,7 @@ class Snapshots:
         self,
         machine: FileStateMachine,
         links: Links,
+        journal: FileJournal,
         *,
         term: Callable[[], int],
         applied_index: Callable[[], int],
@@ -94,6 +96,7 @@ class Snapshots:
     ) -> None:
         self._machine = machine
         self._links = links
+        self._journal = journal
         self._term = term
         self._applied_index = applied_index
         self._follow = follow
@@ -114,9 +117,16 @@ class Snapshots:
             return
         newest = self._machine.open_snapshot()
         if newest is None:
-            raise Fatal(f"{peer_id} needs entries that are cut, and there is no snapshot")
+            self._machine.start_snapshot()  # there will be one when PySyncObj asks again
+            return
         metadata, file = newest
         last = metadata.last_included
+        if last.index < self._journal.first_index:
+            # The journal began anew behind the state (node.raft, alignment): what would have
+            # to follow this snapshot is not there any more.
+            file.close()
+            self._machine.start_snapshot()
+            return
         stream = _Outgoing(file, last.index, self._term(), file.size_bytes)
         self._outgoing[peer_id] = stream
         self._log.info(

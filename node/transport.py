@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 __all__ = ["FencedTransport", "RaftState"]
 
 APPLY_ENTRIES_PER_TURN: Final = 256
+_APPEND_BYTES: Final = 1024 * 1024
+"""A frame is closed when its entries have grown to this. Soft: an entry is never cut."""
 
 
 class RaftState(Protocol):
@@ -71,6 +73,7 @@ class RaftState(Protocol):
     def leader_id(self) -> str | None: ...
     def commit_index(self) -> int: ...
     def applied_index(self) -> int: ...
+    def settled_index(self) -> int: ...
     def observe_term(self, term: int) -> None: ...
     def propose(self, batch: bytes) -> bool: ...
     def kick(self) -> None: ...
@@ -245,11 +248,13 @@ class FencedTransport(Transport):  # type: ignore[misc]
             is_news = commit > peer.sent_commit and commit >= self._journal.last_index
             if not is_news and now_s - peer.sent_s < self._heartbeat_s / 2:
                 return True
-        frame = self._encode_append(message["term"], commit, previous, entries)
-        if frame is None or not self._links.send(peer_id, frame):
-            return False
-        if entries:
-            peer.sent_index = previous + len(entries)
+        for part in _parts(entries):
+            frame = self._encode_append(message["term"], commit, previous, part)
+            if frame is None or not self._links.send(peer_id, frame):
+                return False
+            if part:
+                previous += len(part)
+                peer.sent_index = previous
         peer.sent_s, peer.sent_commit = now_s, commit
         return True
 
@@ -369,7 +374,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
         if not self.follow(peer_id, term):
             return
         journal = self._journal
-        applied = self._state.applied_index()
+        settled = self._state.settled_index()
         # The first entry we keep is committed, or is the one all logs begin with: it matches.
         matches = previous <= journal.first_index or journal.term_at(previous) == previous_term
         entries = wire.entries_of(previous, rows) if matches else []
@@ -381,9 +386,9 @@ class FencedTransport(Transport):  # type: ignore[misc]
                 previous_term = journal.term_at(previous) or 0
             else:
                 previous, previous_term = journal.last_index, journal.last_term
-            if entries and entries[0][1] <= applied:
+            if entries and entries[0][1] <= settled:
                 raise Fatal(f"{peer_id} would truncate applied entry {entries[0][1]}")
-        elif previous <= applied:
+        elif previous <= settled:
             raise Fatal(f"{peer_id} disagrees on applied entry {previous}@{previous_term}")
         self._leader_commit = max(self._leader_commit, min(commit, self.verified_index))
         self._deliver(
@@ -497,3 +502,19 @@ class FencedTransport(Transport):  # type: ignore[misc]
             commit_index=0,
             serialized=(b"", True, True),
         )
+
+
+def _parts(entries: list[Any]) -> list[list[Any]]:
+    """The entries in frames' worths; one empty part when there are none.
+
+    PySyncObj fills a message up to one entry past its limit, which a frame need not hold.
+    """
+    parts: list[list[Any]] = [[]]
+    size_bytes = 0
+    for entry in entries:
+        if parts[-1] and size_bytes + len(entry[0]) > _APPEND_BYTES:
+            parts.append([])
+            size_bytes = 0
+        parts[-1].append(entry)
+        size_bytes += len(entry[0])
+    return parts

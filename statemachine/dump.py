@@ -145,7 +145,7 @@ def _image_lines(disk: FileSystem, path: Path) -> Iterator[str]:
         f"image last={image.last.index}@{image.last.term} clock_ms={parts.clock_ms} "
         f"keys={len(parts.data)} leases={len(parts.deadlines)}"
     )
-    yield "terms " + " ".join(f"{first}@{term}" for first, term in image.runs)
+    yield "terms " + (" ".join(f"{first}@{term}" for first, term in image.runs) or "none")
     for origin, (epoch, sequence) in sorted(parts.origins.items()):
         yield f"origin {_show(origin)} epoch={epoch} sequence={sequence}"
     for key in sorted(parts.data):

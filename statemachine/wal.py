@@ -207,11 +207,11 @@ class Wal:
         if self._recorded_bytes == self._durable_bytes or self._idle_at_bytes == log.size_bytes:
             return
         durable_bytes = self._durable_bytes
-        all_synced = log.size_bytes == durable_bytes
         self.appended_bytes += log.write(encode_frame(KIND_MARK, 0, 0, durable_bytes, b""))
         self._recorded_bytes = durable_bytes
-        # A mark needs no mark of its own: else an idle log would grow with every flush.
-        self._idle_at_bytes = log.size_bytes if all_synced else 0
+        # Everything before this mark is synced: every append records what was synced before it,
+        # so there was none since. A mark needs no mark of its own, or an idle log would grow.
+        self._idle_at_bytes = log.size_bytes
 
     def poll(self) -> None:
         """To be called from a timer: the overdue sync of `interval`, the mark of an idle log."""

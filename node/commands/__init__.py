@@ -51,11 +51,12 @@ def find(request: Request) -> Command | bytes:
 
 
 def _unknown(request: Request) -> bytes:
-    """The name and the beginning of the arguments, 128 bytes of each."""
+    """The name and the first of the arguments, 128 bytes of each, a NUL ending them as in C."""
     shown = b""
     for argument in request[1:]:
         if len(shown) >= _SHOWN_BYTES_MAX:
             break
-        shown += b"'%b' " % argument[: _SHOWN_BYTES_MAX - len(shown)]
-    name = request[0][:_SHOWN_BYTES_MAX]
+        text = argument[: _SHOWN_BYTES_MAX - len(shown)].partition(b"\0")[0]
+        shown += b"'%b' " % text
+    name = request[0][:_SHOWN_BYTES_MAX].partition(b"\0")[0]
     return error_line(b"ERR unknown command '%b', with args beginning with: %b" % (name, shown))

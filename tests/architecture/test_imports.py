@@ -23,7 +23,7 @@ DOORS = {
     "msgpack": {"node.wire", "node.transport", "statemachine.image"},
     "google.protobuf": {"statemachine.commands", "statemachine.proto"},
     "statemachine.proto": {"statemachine", "node.commands"},
-    "google_crc32c": {"statemachine"},
+    "google_crc32c": {"statemachine", "node.journal_files"},
     "sortedcontainers": {"statemachine"},
     "redis": {"node.client"},
     "rich": {"node.cli_status"},
@@ -34,9 +34,11 @@ DOORS = {
     "fcntl": {"statemachine.fs"},
     "shutil": {"statemachine.fs"},
     "pickle": set(),
-    "random": set(),
 }
 """Foreign module -> the modules (and what is below them) that may import it."""
+
+RANDOM_ROOMS = {"node.app", "node.calls"}
+"""Where the generator that is handed in is made when the caller gave none."""
 
 CLOCKS = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter"}
 CLOCK_ROOMS = {"node.clock"}
@@ -44,12 +46,12 @@ CLOCK_ROOMS = {"node.clock"}
 FILE_CALLS = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "unlink", "rmdir"}
 FILE_ROOMS = {"statemachine.fs"}
 
-# Files that may be longer than 300 lines, each with the reason.
+# Files that may be longer than 300 lines (never than 500), each with the reason.
 LONG = {
     "statemachine/fs.py": "one class for each kind of handle, and the protocol they share",
 }
 LINES_MAX = 300
-LINES_SOFT_MAX = 400
+LINES_LONG_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 
@@ -128,6 +130,26 @@ def test_only_the_clock_room_reads_a_clock() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_randomness_is_handed_in() -> None:
+    """`random.Random` may be named as a type anywhere; the global generator nowhere."""
+    wrong = []
+    for path in sources(*PACKAGES):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or ast.unparse(node.value) != "random":
+                continue
+            if node.attr != "Random":
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} uses random.{node.attr}")
+        made = [
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "random.Random"
+        ]
+        if made and module_of(path) not in RANDOM_ROOMS:
+            wrong.append(f"{path.relative_to(ROOT)}:{made[0]} makes a generator of its own")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_only_the_disk_room_opens_files() -> None:
     wrong = []
     for path in sources(*PACKAGES):
@@ -162,9 +184,11 @@ def test_what_a_header_names_as_its_proof_exists() -> None:
     for path in sources(*PACKAGES):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         proofs = docstring.partition("Proved by:")[2]
-        for named in re.findall(r"tests/[\w/]+\.\w+", proofs):
-            if not (ROOT / named).exists():
-                wrong.append(f"{path.relative_to(ROOT)} names {named}")
+        wrong += [
+            f"{path.relative_to(ROOT)} names {named}"
+            for named in re.findall(r"tests/[\w/]+\.\w+", proofs)
+            if not (ROOT / named).exists()
+        ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -173,7 +197,9 @@ def test_rooms_are_small() -> None:
     for path in sources(*PACKAGES):
         name = str(path.relative_to(ROOT))
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        if lines > LINES_MAX and name not in LONG:
+        if lines > LINES_LONG_MAX:
+            wrong.append(f"{name} has {lines} lines: split it")
+        elif lines > LINES_MAX and name not in LONG:
             wrong.append(f"{name} has {lines} lines: split it, or name it in LONG with a reason")
     assert not wrong, "\n".join(wrong)
     for name in LONG:

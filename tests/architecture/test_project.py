@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from node.cli import build_parser
+from node.cli_parser import build_parser
 from node.config import SECTIONS
 from node.version import TRIMARAN_VERSION
 

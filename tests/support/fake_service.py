@@ -18,7 +18,7 @@ from typing import Any
 
 from node.backend import Backend, Waiter
 from node.commands import COMMANDS
-from node.config import Address, ClientSection, Config, LimitsSection, Member, NodeSection
+from node.config import Address, ClientSection, Config, LimitsSection, Member, NodeSection, RaftSection
 from node.connection import Frontend
 from node.reads import Level
 from node.session import Session
@@ -57,6 +57,7 @@ def config(
         members=members(count),
         client=client or ClientSection(),
         limits=limits or LimitsSection(),
+        raft=RaftSection(batch_bytes_max=1024) if limits else RaftSection(),
     )
 
 

@@ -1,0 +1,143 @@
+"""The words of the command `trimaran`, and their help.
+
+    build_parser().parse_args(["get", "k"]) -> Namespace(command="get", key="k", connect=[...])
+
+Invariants: every command and every option has a line of help; README.md names every command.
+A wrong word ends the process with exit code 2 and says which words there are (argparse).
+
+Does not do: run anything (node.cli).
+
+Proved by: tests/node/test_cli.py, tests/architecture/test_project.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from node.config_members import Address
+from node.version import TRIMARAN_VERSION
+
+__all__ = ["PASSWORD_VARIABLE", "build_parser"]
+
+CONNECT_DEFAULT: Final = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
+PASSWORD_VARIABLE: Final = "TRIMARAN_PASSWORD"
+
+_Command = Callable[[str, str], argparse.ArgumentParser]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, with its help."""
+    parser = argparse.ArgumentParser(
+        prog="trimaran",
+        description="A replicated key-value store that stays one store while a minority fails.",
+        epilog="Exit codes: 0 done, 1 no (absent, not swapped, damaged), 2 usage, "
+        "3 unavailable, 4 outcome unknown, 70 fatal.",
+    )
+    parser.add_argument("--version", action="version", version=f"trimaran {TRIMARAN_VERSION}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(command=name)
+        return added
+
+    _add_server_commands(command)
+    _add_client_commands(command)
+    added = command("verify", "Check every file of a stopped node's data directory.")
+    added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
+    added = command("dump", "Show what is in one file of a data directory, as text.")
+    added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
+    return parser
+
+
+def _add_server_commands(command: _Command) -> None:
+    added = command("cluster", "Run a whole cluster here, until Ctrl-C.")
+    added.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (default 3)")
+    added.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="default: ./data"
+    )
+    added.add_argument(
+        "--base-port",
+        type=int,
+        default=7_001,
+        metavar="PORT",
+        help="client port of n1 (default 7001); peers use PORT+1000.., HTTP PORT+2000..",
+    )
+    added.add_argument("--fresh", action="store_true", help="remove what earlier runs stored")
+    added.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings for all nodes, such as configs/fast.toml; ids and addresses are filled in",
+    )
+    added.add_argument("--no-restart", action="store_true", help="leave a dead node dead")
+
+    added = command("serve", "Run one node, until SIGTERM or Ctrl-C.")
+    added.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML")
+    added.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="wins over the file; may be given again",
+    )
+
+
+def _add_client_commands(command: _Command) -> None:
+    def connecting(name: str, summary: str) -> argparse.ArgumentParser:
+        added = command(name, summary)
+        added.add_argument(
+            "--connect",
+            type=_addresses,
+            default=CONNECT_DEFAULT,
+            metavar="HOST:PORT[,...]",
+            help="nodes to try, in order (default: ports 7001, 7002, 7003 of this machine). "
+            f"A password is read from ${PASSWORD_VARIABLE}",
+        )
+        return added
+
+    added = connecting("status", "Show every node: role, progress, size.")
+    added.add_argument("--json", action="store_true", help="one JSON object, for programs")
+
+    added = connecting("get", "Print the value of a key; exit code 1 when it is absent.")
+    added.add_argument("key", metavar="KEY")
+    added.add_argument(
+        "--consistency",
+        choices=("linearizable", "lease", "eventual"),
+        help="how fresh (default: as the node is configured, linearizable)",
+    )
+
+    added = connecting("set", "Set a key. VALUE - reads it from stdin.")
+    added.add_argument("key", metavar="KEY")
+    added.add_argument("value", metavar="VALUE")
+    added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
+
+    added = connecting("del", "Remove keys; exit code 1 when none was there.")
+    added.add_argument("keys", metavar="KEY", nargs="+")
+
+    added = connecting(
+        "cas",
+        "Set a key if its value is EXPECTED (with --absent: if there is none). "
+        "Exit code 1 when it is not. NEW - reads it from stdin.",
+    )
+    added.add_argument("key", metavar="KEY")
+    added.usage = "trimaran cas [OPTION ...] KEY EXPECTED NEW | KEY NEW --absent"
+    added.add_argument("values", metavar="VALUE", nargs="+", help="EXPECTED and NEW, or NEW")
+    added.add_argument("--absent", action="store_true", help="the key must not exist")
+    added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
+
+    added = connecting("transfer", "Hand leadership over, to NODE or to the best one.")
+    added.add_argument("node", nargs="?", metavar="NODE", help="an id, such as n2")
+
+    connecting("snapshot", "Make the node that is connected to write a snapshot.")
+
+
+def _addresses(text: str) -> list[Address]:
+    """A --connect word."""
+    try:
+        return [Address.parse(part.strip()) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
