@@ -89,7 +89,8 @@ class Node(Calls):
         try:
             await core.start()
             address = self._config.member.client
-            server = Server(Frontend(core.service, self._config, COMMANDS), address.host, address.port)
+            frontend = Frontend(core.service, self._config, COMMANDS)
+            server = Server(frontend, address.host, address.port)
             await server.start()
             self._server = server
         except BaseException:
@@ -103,7 +104,8 @@ class Node(Calls):
             Unavailable: not within `timeout_s`.
             Fatal: the node failed.
         """
-        assert self._core is not None and self.failed is not None
+        assert self._core is not None
+        assert self.failed is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not self._core.is_ready():

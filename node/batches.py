@@ -222,7 +222,7 @@ class Batches:
             for waiter, start, stop in batch.claims:
                 try:
                     waiter.resolve(results, start, stop)
-                except Exception as error:  # its connection suffers, the replica does not
+                except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
                     self._log.error("a reply failed", reason=repr(error))
         if self._sealed or self._resend_wanted:
             self._schedule()

@@ -220,11 +220,11 @@ def _text(reply: object) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from statemachine import dump
+    from node.verify import verify
 
     if not options.data_dir.is_dir():
         raise ConfigError(((str(options.data_dir), "no such directory"),))
-    problems = dump.verify(options.data_dir)
+    problems = verify(options.data_dir)
     for problem in problems:
         print(problem)
     if not problems:

@@ -30,15 +30,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
+from node.cluster_child import Child
 from node.cluster_output import Output
 from node.cluster_plan import Options, claim, config_path, plan, write_state
 from node.config import Config
-from node.orphan import SUPERVISOR_VARIABLE
 from statemachine.errors import DiskFailed
 from statemachine.fs import Disk
 
@@ -55,7 +54,6 @@ BACKOFF_MIN_S: Final = 0.2
 BACKOFF_MAX_S: Final = 5.0
 BACKOFF_FATAL_MIN_S: Final = 5.0
 BACKOFF_FATAL_MAX_S: Final = 60.0
-LINE_BYTES_MAX: Final = 64 * 1024
 
 # -P: a folder called `node` where the user happens to stand is not our package.
 NODE_PROGRAM: Final = (sys.executable, "-P", "-m", "node", "serve")
@@ -83,24 +81,6 @@ async def _supervise(options: Options, configs: list[Config], disk: Disk) -> int
     return await _Supervisor(options, configs, disk).run()
 
 
-class _Child:
-    """One node: its configuration, and the process that runs it now."""
-
-    def __init__(self, config: Config, path: Path) -> None:
-        self.id = config.node.id
-        self.config = config
-        self.path = path
-        self.process: subprocess.Popen[bytes] | None = None
-        self.exited: asyncio.Future[int] | None = None
-        self.was_ready = False
-        """In this life of the process."""
-        self.ever_ready = False
-        self.last_line = ""
-        self.unfinished = b""
-        """What was read of a line whose end has not come yet."""
-        self.backoff_s = 0.0
-
-
 class _Supervisor:
     """Lives in one asyncio.run: everything below happens in the loop's thread."""
 
@@ -109,7 +89,7 @@ class _Supervisor:
         self._configs = configs
         self._disk = disk
         self._children = [
-            _Child(config, config_path(options.data_dir, config)) for config in configs
+            Child(config, config_path(options.data_dir, config)) for config in configs
         ]
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
@@ -123,8 +103,8 @@ class _Supervisor:
             loop.add_signal_handler(number, self._asked_to_stop)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Under nohup it stays ignored.
             loop.add_signal_handler(signal.SIGHUP, self._asked_to_stop)
-        # NB: SIGCHLD and poll, not asyncio's subprocesses: those count a process as ended only
-        # when its pipes are closed, and a helper that a killed node left behind may hold them.
+        # NB: not asyncio's subprocesses: those count a process as ended only when its pipes are
+        # closed (see the invariants of node.cluster_child).
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         lives = [asyncio.create_task(self._keep_alive(child)) for child in self._children]
         ended: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*lives))
@@ -141,14 +121,14 @@ class _Supervisor:
         finally:
             # Whatever went wrong above, nothing is left running.
             self._signal_all(signal.SIGKILL)
-        stuck = [str(child.process.pid) for child in self._children if child.process]
+        stuck = [str(child.pid) for child in self._children if child.pid]
         if stuck:
             self._say(f"SIGKILL sent, but the kernel still holds: pid {', '.join(stuck)}")
         self._say("cluster stopped")
         self._out.close()
         return self._exit_code
 
-    async def _keep_alive(self, child: _Child) -> None:
+    async def _keep_alive(self, child: Child) -> None:
         """Start the node, and start it again when it dies, until the cluster stops."""
         while not self._stop.is_set():
             code = await self._live(child)
@@ -163,43 +143,25 @@ class _Supervisor:
             except TimeoutError:
                 continue
 
-    async def _live(self, child: _Child) -> int:
+    async def _live(self, child: Child) -> int:
         """One life of a node's process; its exit code, negative when a signal ended it."""
-        loop = self._loop
-        child.was_ready, child.last_line, child.unfinished = False, "", b""
-        child.exited = loop.create_future()
         try:
-            process = subprocess.Popen(  # noqa: ASYNC220  (see SIGCHLD in `run`)
-                [*NODE_PROGRAM, "--config", str(child.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-                # Its own session: Ctrl-C in the terminal is for us alone, and we stop the nodes.
-                start_new_session=True,
-            )
+            pipe = child.start(NODE_PROGRAM)
         except OSError as error:  # No memory, no more processes: the other nodes go on.
             child.last_line = f"cannot be started: {error}"
             self._say(f"{child.id} {child.last_line}")
             return 1
-        child.process = process
+        assert child.exited is not None
         self._write_state()
-        assert process.stdout is not None
-        pipe = process.stdout.fileno()
-        os.set_blocking(pipe, False)
-        loop.add_reader(pipe, self._read, child, pipe)
-        self._reap()  # It may have ended before its future was there to be told.
+        self._loop.add_reader(pipe, self._read, child, pipe)
+        child.poll()  # SIGCHLD may have come before there was a future to tell.
         try:
             return await child.exited
         finally:
-            while self._read(child, pipe):
-                pass
-            self._line(child, child.unfinished)
-            loop.remove_reader(pipe)
-            process.stdout.close()
-            child.process = None
+            self._loop.remove_reader(pipe)
+            self._pass_on(child, child.finish())
 
-    def _after_death(self, child: _Child, code: int) -> float | None:
+    def _after_death(self, child: Child, code: int) -> float | None:
         """Report it. How long to wait before the next start, None for never."""
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended, code {code}"
         if code == EXIT_FATAL:
@@ -211,7 +173,7 @@ class _Supervisor:
             return None
         if not self._options.restart:
             self._say(f"{child.id} {how}; not restarted (--no-restart)")
-            if not any(other.process for other in self._children):
+            if not any(other.pid for other in self._children):
                 self._say("no node is left")
                 self._exit_code = code if code == EXIT_FATAL else 3
             return None
@@ -226,38 +188,24 @@ class _Supervisor:
     def _reap(self) -> None:
         """Some child ended: find out which, and wake who waits for it."""
         for child in self._children:
-            if child.process is None or child.exited is None or child.exited.done():
-                continue
-            code = child.process.poll()
-            if code is not None:
-                child.exited.set_result(code)
+            child.poll()
 
-    def _read(self, child: _Child, pipe: int) -> bool:
-        """Take what the node wrote; False when there is nothing (more) now."""
+    def _read(self, child: Child, pipe: int) -> None:
         try:
-            data = os.read(pipe, LINE_BYTES_MAX)
+            lines = child.read()
         except BlockingIOError:
-            return False
-        if not data:
-            self._loop.remove_reader(pipe)
-            return False
-        *lines, child.unfinished = (child.unfinished + data).split(b"\n")
-        if len(child.unfinished) > LINE_BYTES_MAX:
-            lines.append(child.unfinished)
-            child.unfinished = b""
-        for line in lines:
-            self._line(child, line)
-        return True
-
-    def _line(self, child: _Child, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()
-        if not text:
             return
-        child.last_line = text
-        self._out.pass_on(f"{child.id} | {text}")
-        if text == "ready" and not child.was_ready:
-            child.was_ready = child.ever_ready = True
-            self._announce()
+        if lines is None:
+            self._loop.remove_reader(pipe)
+        else:
+            self._pass_on(child, lines)
+
+    def _pass_on(self, child: Child, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._out.pass_on(f"{child.id} | {line}")
+            if line == "ready" and not child.was_ready:
+                child.was_ready = child.ever_ready = True
+                self._announce()
 
     def _announce(self) -> None:
         """Once, when all are ready: how to connect, and that it is ready."""
@@ -281,15 +229,10 @@ class _Supervisor:
 
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self._children:
-            if child.process is not None:
-                child.process.send_signal(number)  # Does nothing to one that has ended.
+            child.signal(number)
 
     def _write_state(self) -> None:
-        pids = {
-            child.id: child.process.pid
-            for child in self._children
-            if child.process is not None and not (child.exited and child.exited.done())
-        }
+        pids = {child.id: child.pid for child in self._children}
         try:
             write_state(self._options.data_dir, self._configs, pids, self._disk)
         except DiskFailed as error:
@@ -298,14 +241,3 @@ class _Supervisor:
 
     def _say(self, text: str) -> None:
         self._out.say(text)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and what makes `-m node` find this very package, and die with us."""
-    root = str(Path(__file__).resolve().parents[1])
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONUNBUFFERED": "1",
-        SUPERVISOR_VARIABLE: str(os.getpid()),
-    }

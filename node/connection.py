@@ -88,6 +88,8 @@ class Frontend:
         self.default_level = Level(config.client.consistency)
         self.key_bytes_max = config.limits.key_bytes_max
         self.value_bytes_max = config.limits.value_bytes_max
+        self.small_bytes_max = min(self.key_bytes_max, self.value_bytes_max)
+        """What came in so few bytes is within both limits, all of it."""
         self.entry_bytes_max = config.limits.entry_bytes_max
         self.output_bytes_max = config.client.output_buffer_bytes_max
         self.started_ms = backend.now_ms()

@@ -203,7 +203,7 @@ class Core:
             self.links,
             self.journal,
             term=raft.term,
-            applied_index=raft.applied_index,
+            settled_index=raft.settled_index,
             follow=self.transport.follow,
             installed=self._on_installed,
             log=self.log,
@@ -304,7 +304,7 @@ class Core:
             self.batches.tick()
             self.transfer.tick()
             self.upkeep.tick()
-        except Exception as error:  # the one door
+        except Exception as error:  # noqa: BLE001 - the one door
             self._fail(error)
 
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
@@ -312,7 +312,7 @@ class Core:
             return
         try:
             self.transport.receive(peer_id, message)
-        except Exception as error:  # the one door
+        except Exception as error:  # noqa: BLE001 - the one door
             self._fail(error)
 
     def _on_durable(self) -> None:

@@ -23,11 +23,12 @@ Invariants:
   - getRaftCommitIndex is always 1 (P14): a persisted commit index that outlived its entries
     would let a new leader acknowledge what nobody has. The leader tells it again.
 
-A crash loses only what was not synced, so nothing that was acknowledged or voted. A failed
-write or sync is Fatal: handed to `on_failure`, and no ticket comes back ever after.
+A crash loses only what was not synced, so nothing that was acknowledged or voted. Whatever
+fails in the sync thread is handed to `on_failure`, and no ticket comes back ever after.
 
 With `inline=True` (a one-node cluster: nobody's acknowledgement can be waited for, PySyncObj
-commits what it appends) each operation is written and synced before the call returns.
+commits what it appends) each operation is written and synced before the call returns, and
+what fails is raised to whoever called.
 
 Does not do: bound its memory (entries stay in memory until cut; the consensus issue).
 
@@ -45,7 +46,7 @@ from pysyncobj.journal import Journal
 
 from node.entry import Entry
 from node.journal_files import JournalFiles, TermFile
-from statemachine.errors import Fatal
+from statemachine.frame import FRAME_HEADER_BYTES
 
 __all__ = ["FileJournal"]
 
@@ -95,7 +96,7 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         """How often the log was truncated or cleared since it was opened."""
         self.durable_index: int = self[-1][1] if self else 0
         """Highest index of which this and all entries before it are fsynced."""
-        self._size_bytes = files.size_bytes
+        self._size_bytes = _bytes_of(self)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if not inline:
@@ -111,13 +112,14 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         entry = (command, idx, term)
         self.append(entry)
         self._appended.append(entry)
-        self._size_bytes += len(command) + 36
+        self._size_bytes += len(command) + FRAME_HEADER_BYTES
         if self._inline:
             self.flush()
 
     def clear(self) -> None:
         """Drop every entry: a snapshot takes their place."""
         super().clear()
+        self._size_bytes = 0
         self._forget(0)
         self._note(self._files.clear)
 
@@ -126,6 +128,7 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         if entryFrom >= len(self):
             return
         index = self[entryFrom][1]
+        self._size_bytes -= _bytes_of(self[entryFrom:])
         del self[entryFrom:]
         self._forget(index - 1)
         self._note(lambda: self._files.truncate_from(index))
@@ -133,6 +136,7 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Drop the entries before list position `entryTo` (they are in a durable snapshot)."""
         if 0 < entryTo < len(self):
+            self._size_bytes -= _bytes_of(self[:entryTo])
             del self[:entryTo]
             first_index = self[0][1]
             self._note(lambda: self._files.cut_below(first_index))
@@ -183,7 +187,7 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
 
     @property
     def size_bytes(self) -> int:
-        """Bytes appended and not yet cut (close to the size of the files)."""
+        """Bytes of the entries in memory (close to the size of the files)."""
         return self._size_bytes
 
     @property
@@ -200,7 +204,6 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         """Drop entries below `index` from memory and, segment by segment, from disk."""
         position = min(index - self[0][1], len(self) - 2)
         if position > 0:
-            self._size_bytes -= sum(len(entry[0]) + 36 for entry in self[:position])
             self.deleteEntriesTo(position)
             self.flush()
 
@@ -247,36 +250,64 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
             self.durable_index = job.last_index
         self._on_durable()
 
+    def poll(self) -> None:
+        """To be called from a timer: inline, it marks an idle log. The thread does so itself."""
+        if self._inline:
+            self._files.mark()
+
     def _sync_forever(self) -> None:
-        """The sync thread: take all that waits, do it, sync once, tell the loop."""
+        """The sync thread. Whatever comes out of it is a failure of the disk, or a bug."""
         try:
-            while True:
-                try:
-                    jobs = [self._jobs.get(timeout=_IDLE_S)]
-                except queue.Empty:
-                    self._files.mark()
-                    jobs = [self._jobs.get()]
-                while not self._jobs.empty():
-                    jobs.append(self._jobs.get())
-                todo = [job for job in jobs if job is not None]
-                if todo:
-                    self._do(todo)
-                    self._call_soon_threadsafe(self._finished, todo[-1])
-                if len(todo) < len(jobs):
-                    return  # a None: close() asked for the end
-        except Fatal as error:
-            self._call_soon_threadsafe(self._on_failure, error)
+            self._sync_until_closed()
+        except Exception as error:  # noqa: BLE001 - handed to the one door
+            self._tell(self._on_failure, error)
+
+    def _sync_until_closed(self) -> None:
+        """Take all that waits, do it, sync once, tell the loop."""
+        while True:
+            try:
+                jobs = [self._jobs.get(timeout=_IDLE_S)]
+            except queue.Empty:
+                self._files.mark()
+                jobs = [self._jobs.get()]
+            while not self._jobs.empty():
+                jobs.append(self._jobs.get())
+            todo = [job for job in jobs if job is not None]
+            if todo:
+                self._do(todo)
+                self._tell(self._finished, todo[-1])
+            if len(todo) < len(jobs):
+                return  # a None: close() or abandon() asked for the end
+
+    def _tell(self, function: Callable[..., None], argument: object) -> None:
+        try:
+            self._call_soon_threadsafe(function, argument)
         except RuntimeError:
-            return  # the loop is closed: nobody is left to be told
+            pass  # the loop is closed: nobody is left to be told
 
     def close(self) -> None:
-        """Finish what was flushed, end the thread, close the files."""
+        """Flush, end the thread, mark the log, close the files."""
         self.flush()
-        if self._thread is not None and self._thread.is_alive():
-            self._jobs.put(None)
-            self._thread.join()
-        self._thread = None
+        if self._end_thread():
+            self._files.mark()
         self._files.close()
+
+    def abandon(self) -> None:
+        """After a failure: end the thread and close the files. Nothing more is handed over."""
+        self._pending.clear()
+        self._appended.clear()
+        self._end_thread()
+        self._files.close()
+
+    def _end_thread(self) -> bool:
+        """Whether all that was handed over was done."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return self._inline
+        was_alive = thread.is_alive()
+        self._jobs.put(None)
+        thread.join()
+        return was_alive and self._jobs.empty()
 
 
 class _Job:
@@ -291,3 +322,7 @@ class _Job:
         self.last_index = last_index
         self.epoch = epoch
         self.term_changes = term_changes
+
+
+def _bytes_of(entries: list[Entry]) -> int:
+    return sum(len(entry[0]) + FRAME_HEADER_BYTES for entry in entries)

@@ -22,6 +22,8 @@ the order of its writes:
               ones, whose durable marks would make the damage look like corruption.
     clear     remove all segments, newest first (a crash leaves a prefix: shorter, not torn).
     cut       remove whole segments below an index, oldest first (a crash leaves a suffix).
+    load      sync the directory, then read: a killed process leaves names that are not durable
+              yet, and what is appended behind them has to be.
     Each removal is made durable before the next: removals in any other order would leave a
     gap, which is refused as corruption.
     term      temporary file, fsync, rename, directory fsync (fs.replace_file).
@@ -110,9 +112,13 @@ class JournalFiles:
             Unsupported: written by a newer version.
         """
         entries: list[Entry] = []
+        # What a killed process created, renamed or removed is here without being durable.
+        self._disk.sync_dir(self._directory)
         names = [name for name in self._disk.list_dir(self._directory) if name.endswith(".seg")]
         for position, name in enumerate(names):
             self._load_segment(self._directory / name, position == len(names) - 1, entries)
+        if self._segments and not self._segments[-1].offsets:
+            self._drop_newest()  # begun and not written: the next entry may have another index
         if self._segments:
             newest = self._segments[-1]
             self._file = self._disk.open_log(newest.path, create=False)
@@ -223,7 +229,8 @@ class JournalFiles:
                 del segment.offsets[keep:]
                 self._file.truncate(segment.size_bytes)
             self._file.sync()
-            self._durable_bytes = self._marked_bytes = segment.size_bytes
+            self._durable_bytes = segment.size_bytes
+            self._marked_bytes = SEGMENT_HEADER_BYTES  # marks that said more may be cut off
 
     def clear(self) -> None:
         """Drop every entry; durable when it returns. The next append may be at any index."""
@@ -234,7 +241,9 @@ class JournalFiles:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._remove(self._segments.pop().path)
+        segment = self._segments.pop()
+        self._remove(segment.path)
+        self._sequence = segment.sequence - 1  # the next one takes its place: no gap
 
     def cut_below(self, index: int) -> None:
         """Remove the segments that hold nothing at or above `index`. Keeps the newest."""

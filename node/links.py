@@ -38,7 +38,7 @@ from node import wire
 from node.config import Member
 from node.logs import EventLog
 
-__all__ = ["Links", "LinkEvents"]
+__all__ = ["LinkEvents", "Links"]
 
 HANDSHAKE_S: Final = 2.0
 PING_AFTER_S: Final = 0.5

@@ -324,7 +324,7 @@ class Raft:
             if not self.is_leader():
                 self.transport.continue_apply()
             self._notice()
-        except Exception as error:  # P1: one door out, and no second tick
+        except Exception as error:  # noqa: BLE001 - P1: one door out, and no second tick
             self.fail(error)
 
     def _notice(self) -> None:

@@ -71,6 +71,11 @@ def put_columns(
     Args:
         bytes_max: the requests have at most so many bytes together.
     """
+    if len(requests) == 1 and bytes_max <= frontend.small_bytes_max:
+        request = requests[0]
+        if len(request) == 3 and request[0] in _SETS:
+            return request[1:2], request[2:]
+        return None
     if (
         bytes_max > RUN_BYTES_MAX
         or len(requests) > RUN_COMMANDS_MAX
@@ -79,10 +84,10 @@ def put_columns(
     ):
         return None
     _, keys, values = zip(*requests, strict=True)
-    # What came in few bytes is within the limits, all of it.
-    if bytes_max > frontend.key_bytes_max and max(map(len, keys)) > frontend.key_bytes_max:
-        return None
-    if bytes_max > frontend.value_bytes_max and max(map(len, values)) > frontend.value_bytes_max:
+    if bytes_max > frontend.small_bytes_max and (
+        max(map(len, keys)) > frontend.key_bytes_max
+        or max(map(len, values)) > frontend.value_bytes_max
+    ):
         return None
     return keys, values
 

@@ -137,14 +137,15 @@ class Session:
         """Bytes from the client, cut anywhere."""
         if self._is_closed or self.connection.is_closing:
             return
+        data_bytes = self._parser.held_bytes + len(data)
         found = self._parser.feed(data)
         if self._flight == _NOTHING and self._at == len(self._queue):
             self._queue = found
             self._at = self._covered = 0
-            self._queue_bytes = len(data)
+            self._queue_bytes = data_bytes
         else:
             self._queue += found
-            self._queue_bytes += len(data)
+            self._queue_bytes += data_bytes
         self._pump()
 
     def end_of_input(self) -> None:
@@ -371,7 +372,7 @@ class Session:
         """Ask for a read of the longest run of reads."""
         queue = self._queue
         stop = min(len(queue), self._at + RUN_COMMANDS_MAX)
-        if not is_gets(queue[self._at : stop]):
+        if stop - self._at > 1 and not is_gets(queue[self._at : stop]):
             for at in range(self._at + 1, stop):
                 command = find(queue[at])
                 if isinstance(command, bytes) or command.kind is not _READ_KIND:
@@ -387,7 +388,7 @@ class Session:
         while self._at < self._covered and not self._is_writing_paused and not self._is_closed:
             stop = min(self._covered, self._at + _READ_SLICE_COMMANDS)
             requests = queue[self._at : stop]
-            if is_gets(requests):
+            if len(requests) > 1 and is_gets(requests):
                 self._at = stop
                 self._frontend.commands_total += len(requests)
                 values = self._backend.machine.get_many(list(map(_KEY, requests)))

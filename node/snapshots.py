@@ -89,7 +89,7 @@ class Snapshots:
         journal: FileJournal,
         *,
         term: Callable[[], int],
-        applied_index: Callable[[], int],
+        settled_index: Callable[[], int],
         follow: Callable[[str, int], bool],
         installed: Callable[[str, int, int], None],
         log: EventLog,
@@ -98,7 +98,7 @@ class Snapshots:
         self._links = links
         self._journal = journal
         self._term = term
-        self._applied_index = applied_index
+        self._settled_index = settled_index
         self._follow = follow
         self._installed = installed
         self._log = log
@@ -216,7 +216,7 @@ class Snapshots:
         if not self._follow(peer_id, term):
             return
         self._drop_incoming()
-        if index <= self._applied_index():
+        if index <= self._settled_index():
             self._links.send(peer_id, wire.encode(wire.SNAPSHOT_ACK, 0, True))
             return  # a late stream: we are past it
         metadata = SnapshotMetadata(

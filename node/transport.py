@@ -351,10 +351,13 @@ class FencedTransport(Transport):  # type: ignore[misc]
                 self._deliver(peer_id, type="response_vote", term=message[1])
         elif kind == wire.HIGHER_TERM:
             elections.on_higher_term(message[1])
-        elif kind == wire.TIMEOUT_NOW:
-            if message[1] == self._state.term() and peer_id == self._state.leader_id():
-                self._deliver(peer_id, type="timeout_now", term=message[1])
-                elections.begin_transfer()
+        elif (
+            kind == wire.TIMEOUT_NOW
+            and message[1] == self._state.term()
+            and peer_id == self._state.leader_id()
+        ):
+            self._deliver(peer_id, type="timeout_now", term=message[1])
+            elections.begin_transfer()
 
     def deliver_hopeless_vote_request(self, term: int) -> None:
         """Make PySyncObj a follower in a higher term without a vote: no log is worse."""

@@ -1,7 +1,8 @@
 """Upkeep: checkpoints, snapshots, the journal's length, the disk's reserve. No rules of data.
 
     every POLL_S      checkpoint due?  ->  statemachine writes one in the background
-                      journal longer than compact_bytes since the last snapshot
+                      journal grown by compact_bytes, and by the size of the last snapshot,
+                      since that one
                                        ->  a snapshot is made in the background
                       snapshot durable ->  the journal is cut below it, less retain_bytes, so
                                            that a peer a little behind needs no snapshot
@@ -25,7 +26,7 @@ from typing import Final
 
 from node.batches import Batches, WriteWaiter
 from node.config import Config
-from node.errors import KVError
+from node.errors import KVError, Unavailable
 from node.logs import EventLog
 from node.raft import Raft
 from node.transfer import Transfer
@@ -78,7 +79,7 @@ class Upkeep:
         self._monotonic = monotonic
         self._log = log
         self._next_s = self._next_disk_s = 0.0
-        self._waiters: list[WriteWaiter] = []
+        self._waiters: list[tuple[int, WriteWaiter]] = []
         self._bytes_at_snapshot = 0
         self._seen_snapshot = self._snapshot_index()
 
@@ -87,12 +88,14 @@ class Upkeep:
         return metadata.last_included.index if metadata is not None else 0
 
     def snapshot(self, waiter: WriteWaiter) -> None:
-        """Make a snapshot now; the waiter gets [b"index-term"] when it is durable."""
-        if self._snapshot_index() == self._machine.last_applied.index > 0:
-            waiter.resolve([self._name()], 0, 1)
+        """Make a snapshot of what is applied now, or later; the waiter gets [b"index-term"]
+        when it is durable."""
+        wanted = self._machine.last_applied.index
+        if wanted == 0:
+            waiter.fail(Unavailable("nothing has been written yet"))
             return
-        self._waiters.append(waiter)
-        self._machine.start_snapshot()
+        self._waiters.append((wanted, waiter))
+        self._tell_waiters(self._snapshot_index())
         self._next_s = 0.0
 
     def _name(self) -> bytes:
@@ -116,13 +119,21 @@ class Upkeep:
         if index != self._seen_snapshot:
             self._seen_snapshot = index
             self._after_snapshot(index)
-        elif self._raft.journal.size_bytes - self._bytes_at_snapshot > self._compact_bytes:
-            self._machine.start_snapshot()
+        elif self._waiters or self._is_journal_long():
+            self._machine.start_snapshot()  # False while another image is written: next time
         else:
             self._machine.maybe_checkpoint(now_s)
         if now_s >= self._next_disk_s:
             self._next_disk_s = now_s + _DISK_EVERY_S
             self._check_disk()
+
+    def _is_journal_long(self) -> bool:
+        """Longer than compact_bytes, and than the last snapshot: what is written for snapshots
+        is never more than what was logged, however large the store is."""
+        metadata = self._machine.snapshot_metadata
+        snapshot_bytes = metadata.size_bytes if metadata is not None else 0
+        grown_bytes = self._raft.journal.size_bytes - self._bytes_at_snapshot
+        return grown_bytes > max(self._compact_bytes, snapshot_bytes)
 
     def _after_snapshot(self, index: int) -> None:
         journal = self._raft.journal
@@ -134,8 +145,12 @@ class Upkeep:
             index=index,
             journal_from=journal.first_index,
         )
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        self._tell_waiters(index)
+
+    def _tell_waiters(self, index: int) -> None:
+        told = [waiter for wanted, waiter in self._waiters if wanted <= index]
+        self._waiters = [each for each in self._waiters if each[0] > index]
+        for waiter in told:
             waiter.resolve([self._name()], 0, 1)
 
     def _first_retained(self, index: int) -> int:
@@ -169,5 +184,5 @@ class Upkeep:
     def close(self, error: KVError) -> None:
         """The node stops."""
         waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        for _, waiter in waiters:
             waiter.fail(error)

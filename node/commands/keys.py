@@ -49,7 +49,8 @@ KEYS_MAX: Final = 100_000
 SCAN_KEYS_MAX: Final = 10_000
 SCAN_BYTES_MAX: Final = 1024 * 1024
 """A page ends after the key with which it reaches this."""
-_SCAN_PAGE_KEYS: Final = 1_000
+_PAGE_KEYS: Final = 100
+"""Asked for at once: with the longest keys that is 6 MiB."""
 _SCAN_COUNT_DEFAULT: Final = 10
 _CURSOR: Final = re.compile(rb"\d{1,20}")
 _CURSOR_MAX: Final = 2**64 - 1
@@ -123,7 +124,7 @@ def keys(connection: Connection, request: Request) -> bytes:
     bytes_count = 0
     after: bytes | None = None
     while True:
-        page, after = machine.keys_page(after, _SCAN_PAGE_KEYS)
+        page, after = machine.keys_page(after, _PAGE_KEYS)
         for key in page:
             if matches(key):
                 found.append(key)
@@ -162,15 +163,13 @@ def scan(connection: Connection, request: Request) -> bytes:
     return encode([str(following), found], connection.protocol)
 
 
-def _scan_page(
-    connection: Connection, cursor: int, count: int
-) -> tuple[list[bytes], bytes | None]:
+def _scan_page(connection: Connection, cursor: int, count: int) -> tuple[list[bytes], bytes | None]:
     """Up to `count` keys behind the cursor, and what the next cursor stands for."""
     after = connection.frontend.cursors.key(cursor) if cursor else None
     found: list[bytes] = []
     bytes_count = 0
     while count > 0 and bytes_count < SCAN_BYTES_MAX:
-        page, after = connection.backend.machine.keys_page(after, min(count, _SCAN_PAGE_KEYS))
+        page, after = connection.backend.machine.keys_page(after, min(count, _PAGE_KEYS))
         found += page
         count -= len(page)
         bytes_count += sum(map(len, page))
@@ -232,9 +231,7 @@ def _expire_condition(options: Request) -> ExpireCondition | bytes:
             return error_line(b"ERR Unsupported option " + word)
         given.add(option)
     if b"NX" in given and len(given) > 1:
-        return error_line(
-            "ERR NX and XX, GT or LT options at the same time are not compatible"
-        )
+        return error_line("ERR NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= given:
         return error_line("ERR GT and LT options at the same time are not compatible")
     if given == {b"XX", b"LT"}:

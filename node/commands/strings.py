@@ -200,9 +200,7 @@ def setnx(connection: Connection, request: Request) -> bytes | Plan:
     refused = too_large(connection, request[1], request[2])
     if refused is not None:
         return refused
-    insert = WriteCommand.Insert(
-        key=request[1], value=request[2], condition=Condition.IF_ABSENT
-    )
+    insert = WriteCommand.Insert(key=request[1], value=request[2], condition=Condition.IF_ABSENT)
     connection.backend.batch.add(WriteCommand(insert=insert))
     return number_plan
 

@@ -17,7 +17,8 @@ human reads the diff. Blank lines and lines that begin with `#` are skipped.
     tear N         the last N bytes of the newest segment were never written
     flip AT        turn a bit of the newest segment's byte AT; flip image AT: of the checkpoint's
     crash synced | all             the machine dies; what was not synced is lost, or not
-    crash synced | all after STEP  it dies in the next command, right after that step of the disk
+    crash synced | all after STEP [N]  it dies in the next command, right after the disk did that
+                   step for the N-th time
     hole FROM TO   those bytes of the newest segment were never written, but later ones were
     remove GLOB    files go
     reopen         after kill -9, if nothing else was said: prints what recovery found, or refused
@@ -32,7 +33,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from statemachine import Entry, Fatal, FileStateMachine, WalConfig
+from statemachine import Entry, Fatal, FileStateMachine, NotRun, WalConfig
 from statemachine.dump import dump
 from tests.statemachine.batches import add, batch_of, delete, insert, put, swap
 from tests.support.crash import Crash, MemoryDisk
@@ -101,7 +102,8 @@ class Story:
 
     def do_again(self) -> None:
         last = self.live.last_applied
-        self.output.append(f"-> {self.live.apply(last.index, last.term, self.last_batch).name}")
+        outcome = self.live.apply(last.index, last.term, self.last_batch)
+        self.output.append(f"-> {outcome.name if isinstance(outcome, NotRun) else outcome}")
 
     def do_noop(self) -> None:
         last = self.live.last_applied
@@ -146,15 +148,18 @@ class Story:
         self.wal = WalConfig(sync=policy)  # type: ignore[arg-type]
         self.open()
 
-    def do_crash(self, what: str, after: str = "", step: str = "") -> None:
+    def do_crash(self, what: str, after: str = "", step: str = "", times: str = "1") -> None:
         crash = Crash[what.upper()]
         if not after:
             self.machine = None
             self.disk = self.disk.crashed(crash)
             return
 
+        left = [int(times)]
+
         def on_step(name: str) -> None:
-            if name == step:
+            left[0] -= name == step
+            if not left[0]:
                 self.disk = self.disk.crashed(crash)
                 raise _Died
 

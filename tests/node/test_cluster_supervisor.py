@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from node import cluster as supervisor
+from node.client import Client, find_leader, statuses
+from node.cluster_child import environment
 from node.cluster_plan import Options, plan
-from node.config import Config
+from node.config import Address, Config
 from node.errors import ConfigError
 from tests.support.ports import free_base_port
 from tests.support.supervised import ROOT, Supervised, is_running, wait_until
@@ -314,10 +316,33 @@ def test_a_folder_called_node_where_the_user_stands_is_not_run(tmp_path: Path) -
     answer = subprocess.run(
         [*supervisor.NODE_PROGRAM, "--config", str(config)],
         cwd=tmp_path,
-        env=os.environ | supervisor._environment(),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=20,
     )
     assert answer.returncode == 2, answer
     assert "cluster.members: is missing" in answer.stderr
+
+
+def test_three_real_nodes_become_ready_replace_a_killed_leader_and_stop(tmp_path: Path) -> None:
+    fast = str(ROOT / "configs/fast.toml")
+    with Supervised(tmp_path, "--config", fast) as cluster:
+        cluster.wait_for_line("cluster ready")
+        addresses = [Address.parse(entry["client"]) for entry in cluster.state()]
+        with Client.connect(addresses) as client:
+            client.write("SET", "before", "1")
+        leader = find_leader(statuses(addresses))
+        assert leader is not None
+        pid = cluster.pid(leader.id)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        survivors = [address for address in addresses if address != leader.address]
+        with Client.connect(survivors) as client:
+            client.write("SET", "after", "1")  # Waits for the new leader; does not fail.
+            assert client.read("MGET", "before", "after") == [b"1", b"1"]
+        cluster.wait_for_line(f"{leader.id} | ready", count=2)
+        assert all(status.alive for status in statuses(addresses))
+        pids = cluster.pids()
+    assert cluster.process.returncode == 0
+    assert not any(map(is_running, pids))

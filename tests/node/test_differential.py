@@ -42,7 +42,9 @@ def server() -> Iterator[LiveServer]:
 def random_set(rng: random.Random) -> list[bytes]:
     options: list[bytes] = []
     for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
-        word = rng.choice([b"NX", b"xx", b"GET", b"KEEPTTL", b"EX", b"px", b"EXAT", b"PXAT", b"FOO"])
+        word = rng.choice(
+            [b"NX", b"xx", b"GET", b"KEEPTTL", b"EX", b"px", b"EXAT", b"PXAT", b"FOO"]
+        )
         options.append(word)
         if word.upper() in (b"EX", b"PX") and rng.random() < 0.9:
             options.append(rng.choice(TIMES))
@@ -55,7 +57,7 @@ def random_command(rng: random.Random) -> list[bytes]:
     key, value, number = rng.choice(KEYS), rng.choice(VALUES), rng.choice(NUMBERS)
     many = [rng.choice(KEYS) for _ in range(rng.randrange(1, 5))]
     pairs = [one for name in many for one in (name, rng.choice(VALUES))]
-    flags = [rng.choice([b"NX", b"XX", b"GT", b"lt", b"ZZ"]) for _ in range(rng.choice([0, 0, 1, 2]))]
+    flags = rng.choices([b"NX", b"XX", b"GT", b"lt", b"ZZ"], k=rng.choice([0, 0, 1, 2]))
     if {b"XX", b"LT"} == {flag.upper() for flag in flags}:
         flags = []  # The one pair that node.commands.keys does not know, and says so.
     commands = [
@@ -83,7 +85,8 @@ def random_command(rng: random.Random) -> list[bytes]:
         [b"CLIENT", b"SETNAME", rng.choice([b"me", b"a b", b""])], [b"CLIENT", b"GETNAME"],
         [b"CLIENT", b"SETNAME"], [b"CLIENT", b"ID", b"x"], [b"CLIENT", b"NO-EVICT", b"maybe"],
         [b"CONFIG", b"GET"], [b"CONFIG", b"SET", b"nope", b"1"], [b"CONFIG", b"NOPE"],
-        [b"CONFIG", b"SET", b"databases", b"9"], [b"CONFIG", b"RESETSTAT"], [b"CONFIG", b"GET", b"save"],
+        [b"CONFIG", b"SET", b"databases", b"9"], [b"CONFIG", b"RESETSTAT"],
+        [b"CONFIG", b"GET", b"save"],
         [b"COMMAND", b"NOPE"], [b"COMMAND", b"INFO", b"nope"],
         [b"COMMAND", b"GETKEYS", b"MSET", b"a", b"1", b"b", b"2"],
         [b"COMMAND", b"GETKEYS", b"nope"], [b"COMMAND", b"GETKEYS", b"ping"],
@@ -148,7 +151,7 @@ def test_a_broken_stream_is_answered_and_closed_as_redis_does(
     answers = []
     for port in (server.port, redis_port):
         with Wire(port) as client:
-            client.send(wire("PING") + stream)
+            client.send(stream)
             client.socket.shutdown(1)
             try:
                 answers.append(client.rest())

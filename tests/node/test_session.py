@@ -328,6 +328,16 @@ def test_keys_and_values_over_their_limits_are_refused_by_either_way(
     assert service.machine.get(b"b") is None
 
 
+def test_a_value_over_its_limit_is_refused_however_it_is_cut(service: FakeService) -> None:
+    client = limited(service, key_bytes_max=100, value_bytes_max=1000, entry_bytes_max=4096)
+    stream = wire("SET", "a", "v" * 1001)
+    for cut_bytes in (1, 50, 900, 1020):
+        for at in range(0, len(stream), cut_bytes):
+            client.send(stream[at : at + cut_bytes])
+        service.settle_all()
+        assert client.take() == b"-ERR value of 1001 bytes: limits.value_bytes_max is 1000\r\n"
+
+
 def test_a_command_over_the_entry_limit_is_one_error_and_the_connection_lives(
     service: FakeService,
 ) -> None:

@@ -34,9 +34,7 @@ def entry(index: int, term: int = 1) -> Entry:
     ]
     sequence = index - index // 7  # No-ops use no number.
     chosen = [commands[0], commands[1 + index % 4]]
-    payload = batch_of(
-        *chosen, now_ms=1_000 * index, origin=b"n1", epoch=1, sequence=sequence
-    )
+    payload = batch_of(*chosen, now_ms=1_000 * index, origin=b"n1", epoch=1, sequence=sequence)
     return Entry.batch(index, term, payload)
 
 

@@ -85,7 +85,7 @@ def check(moment: Moment, **options: Any) -> None:
 @pytest.mark.parametrize("sync", ["always", "interval", "checkpoint"])
 def test_a_crash_after_any_step_leaves_a_prefix_with_all_that_was_acknowledged(sync: Any) -> None:
     now_s = 0.0
-    options = {
+    options: dict[str, Any] = {
         "wal": WalConfig(sync=sync, interval_ms=1_000, segment_bytes_max=SMALL),
         "monotonic": lambda: now_s,
     }
@@ -199,7 +199,7 @@ def test_a_crash_during_reset_leaves_the_old_state_or_the_empty_one() -> None:
 def test_when_any_call_fails_the_machine_stops_and_nothing_acknowledged_is_lost(
     error: int,
 ) -> None:
-    options = {"wal": WalConfig(segment_bytes_max=SMALL)}
+    options: dict[str, Any] = {"wal": WalConfig(segment_bytes_max=SMALL)}
     fail_at, failed = 0, set()
     while True:
         fail_at += 1
@@ -225,11 +225,11 @@ def _run_until_it_fails(disk: FailingDisk, options: dict[str, Any]) -> int:
     machine = None
     try:
         machine = machine_on(disk, **options)
-        for acknowledged in apply_to(machine, 1, 9):
-            pass
+        for index in apply_to(machine, 1, 9):
+            acknowledged = index
         machine.checkpoint()
-        for acknowledged in apply_to(machine, 10, 15):
-            pass
+        for index in apply_to(machine, 10, 15):
+            acknowledged = index
         machine.generate_snapshot()
         machine.apply_chunk([entry(16), entry(17)])
         acknowledged = 17
@@ -258,11 +258,15 @@ def test_a_failed_background_checkpoint_stops_the_machine() -> None:
     disk._fail_at = disk.calls + 5  # Past the new segment's four: the image's own file.
     assert machine.maybe_checkpoint(1.0)
     with pytest.raises(DiskFailed):
-        while True:
-            machine.poll_background()
+        _poll_for_ever(machine)
     assert disk.failed in ("write_new", "rename")
     with pytest.raises(Fatal):
         machine.get(b"k1")
+
+
+def _poll_for_ever(machine: FileStateMachine) -> None:
+    while True:
+        machine.poll_background()
 
 
 def test_kill_minus_nine_leaves_whatever_the_child_had_acknowledged(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_a_segment_shows_every_frame_behind_its_offset() -> None:
         "64 noop 1@1 durable=64",
         "100 batch 2@1 durable=64 now_ms=9 origin=n1 epoch=2 sequence=1"
         " | put a=1 sp\\x20ace=\\xff | insert key=t value=v ttl_ms=5"
-        " | compare_and_swap key=a expected_value=1 new_value=2 | delete key=x | add key=n delta=-3",
+        " | compare_and_swap key=a expected_value=1 new_value=2"
+        " | delete key=x | add key=n delta=-3",
         f"{found[3].split()[0]} config 3@2 durable=64 +n4",
         f"{found[4].split()[0]} batch 4@2 durable=64 unreadable: batch of 8 bytes: "
         "shorter than its header",

@@ -171,10 +171,10 @@ def test_every_disk_error_says_what_failed_and_where(
 
     log = Disk().open_log(tmp_path / "log", create=True)
     monkeypatch.setattr(os, "fdatasync", fail)
-    with pytest.raises(DiskFailed, match="fdatasync failed on .*log: Input/output error"):
+    with pytest.raises(DiskFailed, match=r"fdatasync failed on .*log: Input/output error"):
         log.sync()
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(DiskFailed, match="fsync failed on .*new: Input/output error"):
+    with pytest.raises(DiskFailed, match=r"fsync failed on .*new: Input/output error"):
         Disk().write_new(tmp_path / "new", [b"x"])
     with pytest.raises(DiskFailed, match="fsync failed"):
         Disk().sync_dir(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def test_the_empty_state_has_an_image() -> None:
     clock_ms=st.integers(0, 2**63 - 1),
     chance=st.randoms(use_true_random=False),
 )
-def test_any_state_survives_its_image(data: dict[bytes, bytes], clock_ms: int, chance) -> None:  # type: ignore[no-untyped-def]
+def test_any_state_survives_its_image(
+    data: dict[bytes, bytes], clock_ms: int, chance: random.Random
+) -> None:
     deadlines = {key: chance.randrange(2**63) for key in data if chance.random() < 0.5}
     image = Image(LogId(2**63, 3), [(1, 3)], parts(data, deadlines, clock_ms))
     assert same(read(written(image)), image)

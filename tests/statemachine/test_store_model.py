@@ -109,8 +109,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert self.store.get(key) == self.model.value(key)
             assert self.store.exists(key) == (key in self.model.keys)
             assert self.store.deadline_ms(key) == self.model.deadline(key)
-        assert self.store.get_many(KEYS) == [self.model.value(key) for key in KEYS]
-        assert len(self.store) == len(self.model.keys)
+        for store in (self.store, self.twin):
+            assert store.get_many(KEYS) == [self.model.value(key) for key in KEYS]
+            assert len(store) == len(self.model.keys)
         assert self.store.clock_ms == self.model.clock
 
     @invariant()

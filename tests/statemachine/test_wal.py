@@ -189,8 +189,7 @@ def test_cutting_removes_the_oldest_first() -> None:
     world.disk.on_step = lambda _: gone.append(world.disk.list_dir(PATHS.wal))
     world.wal.cut(world.wal.sequence)
     assert [names[0] for names in gone] == [
-        f"{sequence:016d}.wal" for sequence in (*range(2, world.wal.sequence + 1), 0)
-        if sequence
+        f"{sequence:016d}.wal" for sequence in (*range(2, world.wal.sequence + 1), 0) if sequence
     ] + [f"{world.wal.sequence:016d}.wal"]
     assert world.disk.crashed(Crash.SYNCED).list_dir(PATHS.wal) == gone[-1]
 

@@ -163,7 +163,8 @@ class MemoryDisk:
         with self._mutex:
             if create == self.exists(path):
                 raise _failed(path, "open", errno.EEXIST if create else errno.ENOENT)
-            return _MemoryFile(self, path, self._create(path) if create else self._inode(path))
+            inode = self._create(path) if create else self._inode(path)
+            return _MemoryLogFile(self, path, inode)
 
     def open_read(self, path: Path) -> ReadFile:
         if not self.exists(path):
@@ -172,13 +173,13 @@ class MemoryDisk:
 
     def open_write(self, path: Path) -> WriteFile:
         with self._mutex:
-            return _MemoryFile(self, path, self._create(path))
+            return _MemoryWriteFile(self, path, self._create(path))
 
     def read_bytes(self, path: Path) -> bytes:
         return self.open_read(path).read(1 << 40)
 
     def write_new(self, path: Path, chunks: Iterable[bytes]) -> None:
-        file = _MemoryFile(self, path, self._create(path))
+        file = self.open_write(path)
         for chunk in chunks:
             file.write(chunk)
         file.sync()
@@ -292,7 +293,7 @@ class MemoryDisk:
 
 
 class _MemoryFile:
-    """LogFile and WriteFile."""
+    """What LogFile and WriteFile share."""
 
     def __init__(self, disk: MemoryDisk, path: Path, inode: _Inode) -> None:
         self._disk = disk
@@ -304,16 +305,11 @@ class _MemoryFile:
     def size_bytes(self) -> int:
         return len(self._inode.live)
 
-    def write(self, buffers: bytes | Sequence[bytes]) -> int:
-        data = buffers if isinstance(buffers, bytes) else b"".join(buffers)
+    def append(self, data: bytes) -> None:
         self._change("write", lambda: self._inode.write(data))
-        return len(data)
 
     def sync(self) -> None:
         self._change("sync", self._inode.sync)
-
-    def truncate(self, size_bytes: int) -> None:
-        self._change("truncate", lambda: self._inode.truncate(size_bytes))
 
     def close(self) -> None:
         self._open = False
@@ -324,6 +320,25 @@ class _MemoryFile:
         with self._disk._mutex:
             change()
         self._disk.step(name)
+
+
+class _MemoryLogFile(_MemoryFile):
+    """See LogFile."""
+
+    def write(self, buffers: Sequence[bytes]) -> int:
+        data = b"".join(buffers)
+        self.append(data)
+        return len(data)
+
+    def truncate(self, size_bytes: int) -> None:
+        self._change("truncate", lambda: self._inode.truncate(size_bytes))
+
+
+class _MemoryWriteFile(_MemoryFile):
+    """See WriteFile."""
+
+    def write(self, data: bytes) -> None:
+        self.append(data)
 
 
 class _MemoryReadFile:

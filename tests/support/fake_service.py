@@ -18,7 +18,15 @@ from typing import Any
 
 from node.backend import Backend, Waiter
 from node.commands import COMMANDS
-from node.config import Address, ClientSection, Config, LimitsSection, Member, NodeSection, RaftSection
+from node.config import (
+    Address,
+    ClientSection,
+    Config,
+    LimitsSection,
+    Member,
+    NodeSection,
+    RaftSection,
+)
 from node.connection import Frontend
 from node.reads import Level
 from node.session import Session
@@ -48,13 +56,14 @@ def members(count: int = 3, base_port: int = 7001) -> tuple[Member, ...]:
 def config(
     *,
     count: int = 3,
+    base_port: int = 7001,
     client: ClientSection | None = None,
     limits: LimitsSection | None = None,
 ) -> Config:
     """The configuration of n1."""
     return Config(
         node=NodeSection(id="n1", data_dir=Path("unused")),
-        members=members(count),
+        members=members(count, base_port),
         client=client or ClientSection(),
         limits=limits or LimitsSection(),
         raft=RaftSection(batch_bytes_max=1024) if limits else RaftSection(),
@@ -68,6 +77,7 @@ class FakeService:
         self,
         *,
         count: int = 3,
+        base_port: int = 7001,
         now_ms: Callable[[], int] | None = None,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
@@ -87,7 +97,7 @@ class FakeService:
         self.next_failures: deque[Exception | None] = deque()
         self._now_ms = now_ms
         self._call_soon = call_soon
-        self._members = members(count)
+        self._members = members(count, base_port)
         self._claims: list[tuple[Waiter, int, int]] = []
         self._readers: list[Waiter] = []
         self._orders: list[tuple[Waiter, Any]] = []
@@ -121,9 +131,11 @@ class FakeService:
     def _fails(self, waiter: Waiter) -> bool:
         self._schedule()
         failure = self.next_failures.popleft() if self.next_failures else None
-        if failure is not None:
-            waiter.fail(failure)
-        return failure is not None
+        if failure is None:
+            return False
+        self.batch = BatchBuilder()  # What is refused is not applied.
+        waiter.fail(failure)
+        return True
 
     def _schedule(self) -> None:
         if self._call_soon is not None:

@@ -51,16 +51,36 @@ class LiveServer:
 
 
 @contextlib.contextmanager
-def live_server(configuration: Config | None = None, *, count: int = 3) -> Iterator[LiveServer]:
-    """Serve until the block ends."""
-    loop = asyncio.new_event_loop()
+def live_server(
+    configuration: Config | None = None,
+    *,
+    base_port: int | None = None,
+    event_loop: str = "asyncio",
+) -> Iterator[LiveServer]:
+    """Serve until the block ends.
+
+    Args:
+        base_port: where to listen, and the one node of the cluster with it; else on a free port,
+            which the replies about the (three) members do not know.
+        event_loop: "asyncio" or "uvloop"; the test is skipped where that is missing.
+    """
+    count = 3 if base_port is None else 1
+    if event_loop == "uvloop":
+        loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
+    else:
+        loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     service = FakeService(
-        count=count, now_ms=lambda: time.time_ns() // 1_000_000, call_soon=loop.call_soon
+        count=count,
+        base_port=base_port or 7001,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        call_soon=loop.call_soon,
     )
-    frontend = Frontend(service, configuration or config(count=count), COMMANDS)
-    server = Server(frontend, "127.0.0.1", 0)
+    frontend = Frontend(
+        service, configuration or config(count=count, base_port=base_port or 7001), COMMANDS
+    )
+    server = Server(frontend, "127.0.0.1", base_port or 0)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(WAIT_S)
     try:
         yield LiveServer(loop, service, frontend, server.port)

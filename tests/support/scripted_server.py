@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from types import TracebackType
+from typing import BinaryIO
 
 from node.config import Address
 
@@ -57,7 +58,7 @@ class ScriptedServer:
                         break
                     connection.sendall(reply)
 
-    def _command(self, stream: socket.SocketIO) -> list[bytes] | None:
+    def _command(self, stream: BinaryIO) -> list[bytes] | None:
         head = stream.readline()
         if not head:
             return None

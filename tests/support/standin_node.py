@@ -8,7 +8,7 @@ port, prints `ready` and waits for SIGTERM. What it does beside that is told by 
 
     n1 exit=70            end at once with this exit code, after a line that says why
     n2 deaf               do not react to SIGTERM
-    n3 chatty             write 20,000 lines before `ready`
+    n3 chatty             write 20,000 lines before it listens
     n1 never_ready        run, and never say `ready`
     n1 helper             start a process that holds stdout, and live on
 
@@ -40,11 +40,11 @@ def main() -> int:
         if word.startswith("exit="):
             print(f"stand-in of {config.node.id} was told to end", flush=True)
             return int(word.removeprefix("exit="))
+    if "chatty" in words:
+        for number in range(20_000):
+            print(f"line {number} of many", flush=True)
     address = config.member.client
     with socket.create_server((address.host, address.port)):
-        if "chatty" in words:
-            for number in range(20_000):
-                print(f"line {number} of many", flush=True)
         if "helper" in words:
             subprocess.Popen(["sleep", "30"])
         if "never_ready" not in words:

@@ -1,0 +1,97 @@
+"""Whether a data directory would open: `trimaran verify DATA_DIR`.
+
+    DATA_DIR/identity.json             read here
+    DATA_DIR/journal/                  node.journal_files, on a disk that stays untouched
+    DATA_DIR/wal checkpoint snapshot   statemachine.dump.verify
+
+Invariants:
+  Judged by the code that boots: what is found here is what a start would refuse, no more.
+  A torn tail is no problem: a start cuts it, and nothing acknowledged was in it.
+  Nothing is written, and the lock is not taken: on a node that runs, files may move while they
+  are read, so run it on one that is stopped.
+
+Does not do: repair.
+
+Proved by: tests/node/test_verify.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from node.errors import Fatal
+from node.journal_files import JournalFiles, TermFile
+from statemachine import dump
+from statemachine.fs import Disk, LogFile
+
+__all__ = ["verify"]
+
+
+def verify(directory: Path) -> list[str]:
+    """Every problem of a data directory, one line each; empty when it is sound."""
+    return [*_identity_problems(directory), *_journal_problems(directory), *dump.verify(directory)]
+
+
+def _identity_problems(directory: Path) -> list[str]:
+    path = directory / "identity.json"
+    try:
+        found = json.loads(Disk().read_bytes(path))
+        str(found["node"]), list(found["members"]), int(found["epoch"])
+    except FileNotFoundError:
+        return [f"{path} is not there"]
+    except (ValueError, KeyError, TypeError):
+        return [f"{path} at byte 0: not an identity file"]
+    return []
+
+
+def _journal_problems(directory: Path) -> list[str]:
+    journal = directory / "journal"
+    disk = _Untouched()
+    if not disk.exists(journal):
+        return [f"{journal} is not there"]
+    problems = []
+    for check in (
+        lambda: JournalFiles(journal, disk, 1).load(),
+        lambda: TermFile(journal / "term", disk).load(),
+    ):
+        try:
+            check()
+        except FileNotFoundError as error:
+            problems.append(f"{error.filename} went away")
+        except Fatal as error:
+            problems.append(str(error))
+    return problems
+
+
+class _Untouched(Disk):
+    """The real disk to read from; what a start would mend on it (a torn tail) is not done."""
+
+    def open_log(self, path: Path, *, create: bool) -> LogFile:
+        return _Unwritten(self.size_bytes(path))
+
+    def unlink(self, path: Path) -> None:
+        pass
+
+    def sync_dir(self, path: Path) -> None:
+        pass
+
+
+class _Unwritten:
+    """A log file that takes everything and writes nothing."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    def write(self, buffers: Sequence[bytes]) -> int:
+        return sum(map(len, buffers))
+
+    def sync(self) -> None:
+        pass
+
+    def truncate(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    def close(self) -> None:
+        pass

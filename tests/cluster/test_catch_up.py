@@ -1,0 +1,106 @@
+"""A node that missed more than the journal keeps gets a snapshot, and follows on from there.
+
+    n3 away (killed, or paused)      n1, n2: 50,000 writes, snapshots made, journals cut
+    n3 back   <--- snapshot stream --- leader           "snapshot installed" in n3's log
+    n3        <--- appends ----------- leader           equal digest, goes on following
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from tests.support.cluster import Cluster, NodeProcess
+from tests.support.supervised import wait_until
+
+pytestmark = pytest.mark.cluster
+
+StartCluster = Callable[..., Cluster]
+Figures = Callable[[str], None]
+
+WRITES = 50_000
+KEYS = 20_000
+CHUNK = 500
+SMALL_JOURNAL = (
+    "journal.compact_bytes=1048576",
+    "journal.retain_bytes=65536",
+    "journal.segment_bytes_max=1048576",
+)
+
+
+def _write_many(client: redis.Redis, count: int, label: str) -> float:
+    """Writes per second of `count` SETs, all acknowledged."""
+    begun_s = time.monotonic()
+    for start in range(0, count, CHUNK):
+        pipeline = client.pipeline(transaction=False)
+        for number in range(start, min(start + CHUNK, count)):
+            pipeline.set(f"k{number % KEYS}", f"{label} {number} ".ljust(64, "."))
+        assert all(pipeline.execute())
+    return count / (time.monotonic() - begun_s)
+
+
+def _cut_the_journals(cluster: Cluster, away: NodeProcess) -> None:
+    """Make sure that nobody can send `away` the entries it lacks."""
+    for node in cluster.others(away):
+        cluster.client(node.id).execute_command("TRI.SNAPSHOT")
+        assert node.find("snapshot made")
+
+
+def _follows_on(cluster: Cluster, node: NodeProcess, word: str) -> None:
+    other = cluster.others(node)[0]
+    cluster.client(other.id).set("after", word)
+    assert cluster.client(node.id).get("after") == word.encode()
+    cluster.client(node.id).set("from it", word)
+    assert cluster.client(other.id).get("from it") == word.encode()
+    cluster.equal_digest()
+
+
+def test_a_node_that_was_stopped_through_50_000_writes_catches_up_by_snapshot(
+    start_cluster: StartCluster, figures: Figures
+) -> None:
+    cluster = start_cluster(settings=SMALL_JOURNAL)
+    leader = cluster.leader()
+    away = cluster.others(leader)[0]
+    cluster.client(leader.id).set("before", "1")
+    away.kill()
+    rate = _write_many(cluster.client(leader.id), WRITES, "stopped")
+    _cut_the_journals(cluster, away)
+    begun_s = time.monotonic()
+    away.restart()
+    wait_until(lambda: bool(away.find("snapshot installed")), 20, lambda: "\n".join(away.lines))
+    index, digest = cluster.equal_digest()
+    figures(
+        f"{WRITES:,} writes at {rate:,.0f}/s went by; caught up {time.monotonic() - begun_s:.2f} s "
+        f"after its start ({away.find('snapshot installed')[0].split(' event=')[1]}); "
+        f"equal digest {digest[:12]} at {index}"
+    )
+    _follows_on(cluster, away, "again")
+    # What was installed is durable: it starts from it, and needs no second one.
+    away.kill()
+    away.restart()
+    _follows_on(cluster, away, "once more")
+    assert not away.find("snapshot installed")
+
+
+def test_a_node_that_was_paused_through_50_000_writes_catches_up_by_snapshot(
+    start_cluster: StartCluster, figures: Figures
+) -> None:
+    # 1 MiB per peer: past that the leader keeps nothing for a peer that does not read.
+    cluster = start_cluster(settings=(*SMALL_JOURNAL, "peer.send_buffer_bytes_max=1048576"))
+    leader = cluster.leader()
+    away = cluster.others(leader)[0]
+    away.pause()
+    rate = _write_many(cluster.client(leader.id), WRITES, "paused")
+    _cut_the_journals(cluster, away)
+    begun_s = time.monotonic()
+    away.resume()
+    wait_until(lambda: bool(away.find("snapshot installed")), 20, lambda: "\n".join(away.lines))
+    index, digest = cluster.equal_digest()
+    figures(
+        f"{WRITES:,} writes at {rate:,.0f}/s went by; caught up {time.monotonic() - begun_s:.2f} s "
+        f"after its pause; equal digest {digest[:12]} at {index}"
+    )
+    _follows_on(cluster, away, "again")
