@@ -82,8 +82,11 @@ class Core:
         self._rng = rng
         self._on_failure = on_failure
         self._ended = False
+        self._stopped = False
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._ticked_s = 0.0
         self.identity = Identity(
             config.node.data_dir, config.node.id, [each.id for each in config.members], disk
         )
@@ -166,7 +169,7 @@ class Core:
             heartbeat_s=config.raft.heartbeat_ms / 1000,
             fallback_s=2 * config.raft.election_timeout_max_ms / 1000,
             entry_bytes_max=config.proposal_bytes_max,
-            call_soon=self._loop.call_soon,
+            call_soon=self._soon,
             events=RaftEvents(
                 applied=lambda head, outcome: self.batches.applied(head, outcome),
                 change=self._on_change,
@@ -193,10 +196,11 @@ class Core:
         self.reads = Reads(
             raft,
             members_count=members_count,
-            call_soon=self._loop.call_soon,
+            call_soon=self._soon,
             monotonic=clock.monotonic,
             lease_s=election_min_s,
             park_s=park_s,
+            log=self.log,
         )
         self.snapshots = Snapshots(
             self.machine,
@@ -214,7 +218,7 @@ class Core:
             raft=raft,
             links=self.links,
             machine=self.machine,
-            call_soon=self._loop.call_soon,
+            call_soon=self._soon,
             monotonic=clock.monotonic,
             in_flight_max=config.raft.entries_in_flight_max,
             batch_bytes_max=config.raft.batch_bytes_max,
@@ -257,6 +261,7 @@ class Core:
         self.raft.start()
         await self.links.start()
         self.elections.heard_leader()  # starting took time: nobody is overdue yet
+        self._ticked_s = self._clock.monotonic()
         self._on_timer()
 
     def is_ready(self) -> bool:
@@ -264,14 +269,25 @@ class Core:
         return not self._ended and self.raft.is_caught_up()
 
     async def stop(self) -> None:
-        """Stop taking part. Durability does not depend on it."""
-        if self._ended:
+        """Stop taking part, and let go of the directory, also after a failure.
+
+        Durability does not depend on it.
+        """
+        if self._stopped:
             return
-        self._end(KVError("the node stops"))
+        self._stopped = True
+        failed = self._ended
+        if not failed:
+            self._end(KVError("the node stops"))
         await self.links.close()
-        self.raft.close()
-        self.machine.close()
-        self.identity.release()
+        if failed:
+            self.journal.abandon()
+        else:
+            self.raft.close()
+        try:
+            self.machine.close()
+        finally:
+            self.identity.release()
 
     def _end(self, error: KVError) -> None:
         self._ended = True
@@ -289,45 +305,66 @@ class Core:
         where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
         self.log.error("fatal", reason=str(error), traceback=where)
         self.raft.halt()
-        self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
-        self._loop.create_task(self.links.close())
-        self._on_failure(error)
+        try:
+            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+        finally:  # the door must not stick: what failed may fail again while it ends
+            self._closing = self._loop.create_task(self.links.close())
+            self._on_failure(error)
 
     # -- events -------------------------------------------------------------------------------
 
     def _on_timer(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._on_timer)
-        try:
-            self.raft.tick()
-            self.elections.tick()
-            self.reads.tick()
-            self.batches.tick()
-            self.transfer.tick()
-            self.upkeep.tick()
-        except Exception as error:  # noqa: BLE001 - the one door
-            self._fail(error)
+        self._watch_loop()
+        self._guard(self._tick_rooms)
 
-    def _on_message(self, peer_id: str, message: wire.Message) -> None:
+    def _tick_rooms(self) -> None:
+        self.raft.tick()
+        self.elections.tick()
+        self.reads.tick()
+        self.batches.tick()
+        self.transfer.tick()
+        self.upkeep.tick()
+
+    def _watch_loop(self) -> None:
+        """Say when this process did nothing for longer than a heartbeat: paused, or blocked."""
+        now_s = self._clock.monotonic()
+        late_s = now_s - self._ticked_s - TICK_S
+        self._ticked_s = now_s
+        if late_s * 1000 > self.config.raft.heartbeat_ms:
+            self.log.warning("loop was blocked", ms=round(late_s * 1000))
+
+    def _guard(self, work: Callable[..., None], *arguments: object) -> None:
+        """Whatever the loop calls goes through here: it would only log an exception."""
         if self._ended:
             return
         try:
-            self.transport.receive(peer_id, message)
+            work(*arguments)
         except Exception as error:  # noqa: BLE001 - the one door
             self._fail(error)
 
+    def _soon(self, work: Callable[[], None]) -> None:
+        self._loop.call_soon(self._guard, work)
+
+    def _on_message(self, peer_id: str, message: wire.Message) -> None:
+        self._guard(self.transport.receive, peer_id, message)
+
     def _on_durable(self) -> None:
-        if self._started and not self._ended:
-            self.transport.on_durable()
+        if self._started:
+            self._guard(self.transport.on_durable)
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:
-        self.transport.link_up(peer_id)
+        self._guard(self.transport.link_up, peer_id)
         self.raft.kick()
 
     def _link_down(self, peer_id: str) -> None:
+        self._guard(self._forget_link, peer_id)
+        self.raft.kick()
+
+    def _forget_link(self, peer_id: str) -> None:
         self.transport.link_down(peer_id)
         self.snapshots.abort(peer_id)
-        self.raft.kick()
 
     def _on_progress(self) -> None:
         self.batches.deliver()

@@ -12,7 +12,8 @@ has on its way is told from what this life proposes (statemachine.store).
 A directory of another node, or of another cluster, is refused: a node that answered with
 somebody else's log could undo acknowledged writes.
 
-A crash before the rename leaves the old epoch: nothing was proposed under the new one.
+A crash before the rename leaves the old epoch: nothing was proposed under the new one. In the
+very first opening it may leave a temporary file, which the next one replaces.
 
 Proved by: tests/node/test_identity.py
 """
@@ -24,12 +25,14 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import ConfigError, Corrupt, Unsupported
-from statemachine.fs import FileSystem, Lock, replace_file
+from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, Lock, replace_file
 
 __all__ = ["Identity"]
 
 _FORMAT: Final = 1
 _NAME: Final = "identity.json"
+_EARLY: Final = frozenset(("LOCK", _NAME + TEMPORARY_SUFFIX))
+"""What a crash in the first opening of all may leave behind."""
 
 
 class Identity:
@@ -56,7 +59,7 @@ class Identity:
             epoch = 0
             if disk.exists(path):
                 epoch = _read_epoch(path, node_id, member_ids, disk.read_bytes(path))
-            elif foreign := [name for name in disk.list_dir(data_dir) if name != "LOCK"]:
+            elif foreign := [name for name in disk.list_dir(data_dir) if name not in _EARLY]:
                 problem = f"{data_dir} holds {foreign[0]!r} but no {_NAME}: not a data directory"
                 raise ConfigError([("node.data_dir", problem)])
             self.epoch: int = epoch + 1
@@ -66,7 +69,6 @@ class Identity:
             replace_file(disk, path, [text.encode() + b"\n"])
             for name in ("journal", "wal", "checkpoint", "snapshot"):
                 disk.make_dir(data_dir / name)
-            disk.sync_dir(data_dir)
         except BaseException:
             self._lock.release()
             raise
@@ -81,7 +83,7 @@ def _read_epoch(path: Path, node_id: str, member_ids: list[str], data: bytes) ->
         found = json.loads(data)
         format_, node = int(found["format"]), str(found["node"])
         members, epoch = list(found["members"]), int(found["epoch"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Corrupt(path, 0, "not an identity file") from error
     if format_ > _FORMAT:
         raise Unsupported(path, format_, _FORMAT)

@@ -68,13 +68,14 @@ _syncobj.PIPE_NOTIFIER_ENABLED = False
 def align(journal: FileJournal, machine: FileStateMachine, log: EventLog) -> None:
     """Make the journal hold the state machine's last applied entry, before PySyncObj sees it."""
     last: LogId = machine.last_applied
-    if last.index == 0 or (journal and journal.term_at(last.index) == last.term):
-        return
-    if journal and last.index < journal.first_index:
+    if journal and 1 < journal.first_index >= last.index:
+        # PySyncObj starts at the second entry, as if it had been applied.
         raise Fatal(
             f"the journal begins at {journal.first_index}, the state ends at {last.index}: "
             f"what is between them is lost; wipe this node and let it rejoin"
         )
+    if last.index == 0 or (journal and journal.term_at(last.index) == last.term):
+        return
     log.warning("journal begins anew behind the state", index=last.index)
     machine.checkpoint()
     journal.clear()
@@ -200,11 +201,20 @@ class Raft:
         self._replica = Replica(node_id, peer_ids, conf, transport, self._apply)
         if self._replica._SyncObj__raftLog is not journal:
             raise Fatal("PySyncObj does not use the journal: has the library changed?")
+        # It would open the token file for each transfer and never close it.
+        self._replica._SyncObj__serializer.getTransmissionData = lambda peer: (b"", True, True)
         self._token_path = token_path
 
     def start(self) -> None:
-        """The first tick, in which PySyncObj finds its place in the journal."""
+        """The first tick, in which PySyncObj finds its place in the journal.
+
+        Raises:
+            Fatal: it did not (it only logs what fails there: P12).
+        """
+        first_index = self.journal.first_index
         self.tick()
+        if first_index > 1 and self.applied_index() <= first_index:
+            raise Fatal(f"PySyncObj did not start at journal entry {first_index + 1}")
         self._token_path.touch()
 
     # -- PySyncObj's hooks ------------------------------------------------------------------
@@ -364,6 +374,8 @@ class Raft:
     def stand(self) -> bool:
         """Stand for election now (a pre-vote was won, or the leader asked for it)."""
         before = self.term()
+        # Its own timer is no shorter than three heartbeats, which may be longer than ours.
+        self._replica._SyncObj__raftElectionDeadline = 0.0
         self.transport.show_connected()
         self.tick()
         if not self.is_leader():
@@ -382,12 +394,13 @@ class Raft:
         """
         self._installing = True
         try:
-            self.transport.install(peer_id, term, index)
+            self.transport.install(peer_id, term)
         finally:
             self._installing = False
         if self.applied_index() != index or self.journal.first_index != index - 1:
             raise Fatal(f"PySyncObj did not start anew behind snapshot {index}")
         self.journal.flush()
+        self.transport.believe_installed(index)
         self._events.change()
 
     def transfer_to(self, peer_id: str) -> None:

@@ -21,8 +21,10 @@ Invariants: a round confirms only reads that were waiting when it began; a round
 term confirms nothing; a planned transfer ends the lease for the rest of the term, since the
 successor is elected past the stickiness.
 
-A crash loses the waiting reads with their connections. Without a leader a read waits
-`park_s`, then fails as Unavailable: it was certainly not served.
+A crash loses the waiting reads with their connections. A read that is not granted within
+`park_s` of its own coming fails as Unavailable: it was certainly not served. A frame that was
+lost with its link is sent again after AGAIN_S. What a waiter raises, short of a Fatal, is logged:
+it costs that client its answer, not the others.
 
 Proved by: tests/node/test_reads.py, tests/cluster/test_stale_reads.py
 """
@@ -35,12 +37,14 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from node import wire
-from node.errors import Unavailable
+from node.errors import Fatal, Unavailable
+from node.logs import EventLog
 
 __all__ = ["Level", "ReadWaiter", "Reads"]
 
 LEASE_FRACTION: Final = 0.9
-PROBE_AGAIN_S: Final = 0.1
+AGAIN_S: Final = 0.1
+"""Probes and asks that nobody answered are sent again after this."""
 ROUNDS_MAX: Final = 2
 """Rounds under way at once: one on its way out while the other comes back."""
 
@@ -81,24 +85,34 @@ class ReadSource(Protocol):
 class _Group:
     """Reads that are granted together: local ones, and peers' asks as (peer, id)."""
 
-    __slots__ = ("asks", "deadline_s", "index", "waiters")
+    __slots__ = ("asks", "index", "waiters")
 
-    def __init__(self, deadline_s: float) -> None:
-        self.waiters: list[ReadWaiter] = []
+    def __init__(self) -> None:
+        self.waiters: list[tuple[float, ReadWaiter]] = []
+        """With their deadlines, soonest first."""
         self.asks: list[tuple[str, int]] = []
         self.index = 0
-        self.deadline_s = deadline_s
 
 
 class _Round:
-    __slots__ = ("echoes", "group", "number", "sent_s", "term")
+    __slots__ = ("echoes", "group", "number", "probed_s", "sent_s", "term")
 
     def __init__(self, number: int, term: int, sent_s: float, group: _Group) -> None:
         self.number = number
         self.term = term
-        self.sent_s = sent_s
+        self.sent_s = self.probed_s = sent_s
+        """When the first probe left: a lease counts from there; and when the last one did."""
         self.group = group
         self.echoes: set[str] = set()
+
+
+class _Asked:
+    __slots__ = ("group", "leader_id", "sent_s")
+
+    def __init__(self, leader_id: str, sent_s: float, group: _Group) -> None:
+        self.leader_id = leader_id
+        self.sent_s = sent_s
+        self.group = group
 
 
 class Reads:
@@ -119,6 +133,7 @@ class Reads:
         monotonic: Callable[[], float],
         lease_s: float,
         park_s: float,
+        log: EventLog,
     ) -> None:
         self._source = source
         self._majority = members_count // 2 + 1
@@ -126,11 +141,12 @@ class Reads:
         self._monotonic = monotonic
         self._lease_s = lease_s * LEASE_FRACTION
         self._park_s = park_s
+        self._log = log
         self._waiting: _Group | None = None
         self._scheduled = False
         self._rounds: deque[_Round] = deque()
         self._number = 0
-        self._asked: dict[int, tuple[str, _Group]] = {}
+        self._asked: dict[int, _Asked] = {}
         self._ask_number = 0
         self._unapplied: deque[_Group] = deque()
         self._lease_sent_s = -lease_s
@@ -144,12 +160,12 @@ class Reads:
         if level is Level.EVENTUAL or (level is Level.LEASE and self._lease_holds()):
             waiter.ready()
         else:
-            self._group().waiters.append(waiter)
+            self._group().waiters.append((self._monotonic() + self._park_s, waiter))
+            self._schedule()
 
     def _group(self) -> _Group:
         if self._waiting is None:
-            self._waiting = _Group(self._monotonic() + self._park_s)
-        self._schedule()
+            self._waiting = _Group()
         return self._waiting
 
     def _schedule(self) -> None:
@@ -191,7 +207,8 @@ class Reads:
         elif (leader_id := self._source.leader_id()) is not None:
             self._waiting = None
             self._refuse_asks(group)
-            self._ask(leader_id, group)
+            if group.waiters:
+                self._ask(leader_id, group)
 
     def _begin_round(self, group: _Group) -> None:
         self._number += 1
@@ -202,6 +219,7 @@ class Reads:
 
     def _probe(self, begun: _Round) -> None:
         frame = wire.encode(wire.READ_PROBE, begun.term, begun.number)
+        begun.probed_s = self._monotonic()
         for peer_id in self._source.peers_up():
             self._source.send(peer_id, frame)
 
@@ -227,10 +245,18 @@ class Reads:
 
     def _when_applied(self, group: _Group) -> None:
         if group.index <= self._source.applied_index():
-            for waiter in group.waiters:
-                waiter.ready()
+            for _, waiter in group.waiters:
+                self._tell(waiter.ready)
         elif group.waiters:
             self._unapplied.append(group)
+
+    def _tell(self, told: Callable[..., None], *arguments: Exception) -> None:
+        try:
+            told(*arguments)
+        except Fatal:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged, and the others are told
+            self._log.error("an answer failed", reason=repr(error))
 
     def advance(self) -> None:
         """Commit or applied index moved: serve and begin what waited for that."""
@@ -245,26 +271,30 @@ class Reads:
 
     def _ask(self, leader_id: str, group: _Group) -> None:
         self._ask_number += 1
-        self._asked[self._ask_number] = (leader_id, group)
+        self._asked[self._ask_number] = _Asked(leader_id, self._monotonic(), group)
         self._source.send(leader_id, wire.encode(wire.READ_ASK, self._ask_number))
 
     def on_ask(self, peer_id: str, number: int) -> None:
         """A follower has reads that wait."""
         if self._source.is_leader():
-            self._group().asks.append((peer_id, number))
+            asks = self._group().asks
+            if (peer_id, number) not in asks:
+                asks.append((peer_id, number))
+            self._schedule()
         else:
             self._source.send(peer_id, wire.encode(wire.READ_GRANT, number, 0))
 
     def on_grant(self, peer_id: str, number: int, index: int) -> None:
         """The leader's round is over; index 0 means that it leads no more."""
-        leader_id, group = self._asked.pop(number, (None, None))
-        if group is None or leader_id != peer_id:
+        asked = self._asked.get(number)
+        if asked is None or asked.leader_id != peer_id:
             return
+        del self._asked[number]
         if index == 0:
-            self._again(group)
+            self._again(asked.group)  # with the next tick: we do not know better yet
         else:
-            group.index = index
-            self._when_applied(group)
+            asked.group.index = index
+            self._when_applied(asked.group)
 
     def _refuse_asks(self, group: _Group) -> None:
         for peer_id, number in group.asks:
@@ -274,19 +304,18 @@ class Reads:
     # -- change and time ----------------------------------------------------------------
 
     def on_change(self) -> None:
-        """Leader, term or a link changed: what is under way must be asked again."""
+        """Leader or term changed: what is under way must be asked again."""
         groups = [begun.group for begun in self._rounds]
-        groups += [group for _, group in self._asked.values()]
+        groups += [asked.group for asked in self._asked.values()]
         self._rounds.clear()
         self._asked.clear()
-        for group in groups:
+        for group in reversed(groups):  # the oldest reads come to stand in front
             self._again(group)
         if self._waiting is not None:
             self._schedule()
 
     def _again(self, group: _Group) -> None:
         waiting = self._group()
-        waiting.deadline_s = min(waiting.deadline_s, group.deadline_s)
         waiting.waiters = group.waiters + waiting.waiters
         waiting.asks = group.asks + waiting.asks
 
@@ -294,19 +323,29 @@ class Reads:
         """Fail what has waited too long; begin what may begin now."""
         now_s = self._monotonic()
         groups = [begun.group for begun in self._rounds]
-        groups += [group for _, group in self._asked.values()]
+        groups += [asked.group for asked in self._asked.values()]
         groups += self._unapplied
         groups += [self._waiting] if self._waiting is not None else []
         for group in groups:
-            if group.deadline_s < now_s and group.waiters:
-                waiters, group.waiters = group.waiters, []
-                for waiter in waiters:
-                    waiter.fail(Unavailable("no leader confirmed the read in time"))
+            self._fail_late(group, now_s)
         for begun in self._rounds:
-            if now_s - begun.sent_s > PROBE_AGAIN_S:
+            if now_s - begun.probed_s > AGAIN_S:
                 self._probe(begun)  # a peer that was not following yet may be now
+        for number, asked in self._asked.items():
+            if now_s - asked.sent_s > AGAIN_S:
+                asked.sent_s = now_s
+                self._source.send(asked.leader_id, wire.encode(wire.READ_ASK, number))
         if self._waiting is not None:
             self._schedule()
+
+    def _fail_late(self, group: _Group, now_s: float) -> None:
+        late = 0
+        while late < len(group.waiters) and group.waiters[late][0] < now_s:
+            late += 1
+        if late:
+            waiters, group.waiters = group.waiters[:late], group.waiters[late:]
+            for _, waiter in waiters:
+                self._tell(waiter.fail, Unavailable("no leader confirmed the read in time"))
 
     def close(self, error: Exception) -> None:
         """Fail everything that waits."""
@@ -315,5 +354,5 @@ class Reads:
         groups = list(self._unapplied) + ([waiting] if waiting is not None else [])
         self._unapplied.clear()
         for group in groups:
-            for waiter in group.waiters:
-                waiter.fail(error)
+            for _, waiter in group.waiters:
+                self._tell(waiter.fail, error)

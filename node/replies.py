@@ -12,7 +12,7 @@ r"""Replies: values -> RESP2 or RESP3 bytes. No sockets, no commands.
     Names            *n of +text           ~n of +text
     Text             $n                    =n txt: (a person reads it: INFO, CLIENT LIST)
 
-What is sent ten thousand times a second has its own line (`bulk`, `OK`, `nil`); `encode` is
+What is sent ten thousand times a second has its own line (`bulk`, `OK`, `NIL`); `encode` is
 for everything else. An error is `error_line`: one line whatever is in it, as a line break
 would let the text of a client end the reply early.
 
@@ -29,11 +29,8 @@ from node.errors import NotLeader
 from statemachine.errors import OutcomeUnknown, Unavailable
 
 __all__ = [
-    "EMPTY_LIST",
     "NIL",
     "OK",
-    "ONE",
-    "ZERO",
     "Names",
     "Status",
     "Text",
@@ -42,13 +39,9 @@ __all__ = [
     "error_line",
     "error_reply",
     "integer",
-    "nil",
 ]
 
 OK: Final = b"+OK\r\n"
-ZERO: Final = b":0\r\n"
-ONE: Final = b":1\r\n"
-EMPTY_LIST: Final = b"*0\r\n"
 NIL: Final = {2: b"$-1\r\n", 3: b"_\r\n"}
 """By protocol version."""
 
@@ -74,11 +67,6 @@ class Names(tuple[str, ...]):
 def bulk(value: bytes) -> bytes:
     """A string that is there."""
     return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-def nil(protocol: int) -> bytes:
-    """No such thing."""
-    return NIL[protocol]
 
 
 def integer(number: int) -> bytes:

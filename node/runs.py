@@ -14,7 +14,7 @@ A request gets one step. Key and value limits hold on both ways.
 
 Does not do: wait, keep order between runs (node.session).
 
-Proved by: tests/node/test_session.py, tests/node/test_session_order.py
+Proved by: tests/node/test_session.py
 """
 
 from __future__ import annotations

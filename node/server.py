@@ -97,7 +97,7 @@ class _Protocol(asyncio.Protocol):
         self._transport = stream = cast(asyncio.Transport, transport)
         self._protocols.add(self)
         frontend = self._frontend
-        if len(frontend.connections) >= 10**9:
+        if len(frontend.connections) >= frontend.config.client.max_clients:
             frontend.rejected_total += 1
             stream.write(_TOO_MANY)
             self._close()

@@ -121,9 +121,9 @@ class Snapshots:
             return
         metadata, file = newest
         last = metadata.last_included
-        if last.index < self._journal.first_index:
+        if last.index <= self._journal.first_index > 1:
             # The journal began anew behind the state (node.raft, alignment): what would have
-            # to follow this snapshot is not there any more.
+            # to follow this snapshot is not there any more, or is a placeholder.
             file.close()
             self._machine.start_snapshot()
             return
@@ -233,9 +233,10 @@ class Snapshots:
         if stream.term != self._term():
             self._drop_incoming()
             return
-        stream.receiver.write(chunk)
         stream.received_bytes += len(chunk)
         done = stream.received_bytes >= stream.metadata.size_bytes
+        if stream.received_bytes <= stream.metadata.size_bytes:
+            stream.receiver.write(chunk)  # what is too long is short of its last chunk: refused
         if done:
             self._incoming = None
             self._install(stream)

@@ -48,6 +48,7 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from node import wire
+from node.entry import NOOP_COMMAND
 from node.errors import Fatal, Rejected
 from node.journal import FileJournal
 from node.links import Links
@@ -196,6 +197,9 @@ class FencedTransport(Transport):  # type: ignore[misc]
         if term < ours:
             self._links.send(peer_id, wire.encode(wire.HIGHER_TERM, ours))
             return False
+        if term > ours:
+            # A snapshot may be the first that we hear of a term: PySyncObj has to know it too.
+            self._state.observe_term(term)
         if term != self._verified_term:
             self._verified_term = term
             self.verified_index = self._leader_commit = self._acked_index = 0
@@ -223,6 +227,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         if kind == "timeout_now":
             self._reads.end_lease()
             return self._links.send(peer_id, wire.encode(wire.TIMEOUT_NOW, message["term"]))
+        if kind == "apply_command":
+            # A batch that a pause left in PySyncObj's queue until another led (P5). Whoever
+            # made it sends it again.
+            return False
         raise Fatal(f"PySyncObj sends {kind}, which this node never asks of it")
 
     def _send_append(self, peer_id: str, message: dict[str, Any]) -> bool:
@@ -240,6 +248,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         elif previous < peer.sent_index:
             entries = entries[peer.sent_index - previous :]
             previous = peer.sent_index
+        if entries and 1 < self._journal.first_index == previous and entries[0][0] == NOOP_COMMAND:
+            # Perhaps a placeholder (node.raft): what it stands for is in the state only.
+            self._snapshots.send_to(peer_id)
+            return True
         if entries and self._links.buffered_bytes(peer_id) > self._send_buffer_bytes_max:
             return False
         now_s = self._monotonic()
@@ -491,20 +503,30 @@ class FencedTransport(Transport):  # type: ignore[misc]
         else:
             self._acknowledge()
 
-    def install(self, peer_id: str, term: int, index: int) -> None:
-        """A snapshot up to `index` is in place: have PySyncObj start its log anew behind it.
+    def install(self, peer_id: str, term: int) -> None:
+        """A snapshot is in place: have PySyncObj start its log anew behind it.
 
         Its own hook (`deserializer`, node.raft) provides the two entries; the commit index is 0
-        so that nothing is believed of entries that were not checked (P8).
+        so that nothing is believed of entries that were not checked (P8). It acknowledges even
+        what it failed to install (P15): nothing is said before `believe_installed`.
         """
+        self._mute = True
+        try:
+            self._deliver(
+                peer_id,
+                type="append_entries",
+                term=term,
+                commit_index=0,
+                serialized=(b"", True, True),
+            )
+        finally:
+            self._mute = False
+
+    def believe_installed(self, index: int) -> None:
+        """The log was seen to begin behind the snapshot: acknowledge it when it is durable."""
         self.verified_index = max(self.verified_index, index)
-        self._deliver(
-            peer_id,
-            type="append_entries",
-            term=term,
-            commit_index=0,
-            serialized=(b"", True, True),
-        )
+        self._ack_wanted = True
+        self._acknowledge()
 
 
 def _parts(entries: list[Any]) -> list[list[Any]]:

@@ -137,7 +137,9 @@ class Upkeep:
 
     def _after_snapshot(self, index: int) -> None:
         journal = self._raft.journal
-        keep_from = self._first_retained(index)
+        # The snapshot's own entry stays, with one before it: PySyncObj starts at the second.
+        # So does what it has not applied again yet: after a restart it is behind the state.
+        keep_from = min(self._first_retained(index), index - 1, self._raft.applied_index())
         journal.cut_below(keep_from)
         self._bytes_at_snapshot = journal.size_bytes
         self._log.info(

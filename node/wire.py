@@ -91,7 +91,7 @@ def _are_entries(value: object) -> bool:
         if type(entry) is not list or len(entry) != 3:
             return False
         term, kind, payload = entry
-        if not _is_count(term) or type(payload) is not bytes:
+        if not _is_count(term) or type(kind) is not int or type(payload) is not bytes:
             return False
         if kind != KIND_BATCH and (kind != KIND_NOOP or payload):
             return False

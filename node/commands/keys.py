@@ -19,7 +19,7 @@ import re
 from typing import Final
 
 from node.commands.glob import compile_glob
-from node.commands.spec import SYNTAX_ERROR, Plan, not_an_integer, parse_integer
+from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Plan, parse_integer
 from node.commands.strings import number_plan, ok_plan
 from node.connection import Connection
 from node.replies import encode, error_line, integer
@@ -148,7 +148,7 @@ def scan(connection: Connection, request: Request) -> bytes:
         if option == b"COUNT":
             number = parse_integer(value)
             if number is None:
-                return not_an_integer
+                return NOT_AN_INTEGER
             if number < 1:
                 return SYNTAX_ERROR
             count = min(number, SCAN_KEYS_MAX)
@@ -209,7 +209,7 @@ def _expire(
         return condition
     number = parse_integer(request[2])
     if number is None:
-        return not_an_integer
+        return NOT_AN_INTEGER
     number_ms = number * unit_ms
     if not -TIME_MS_MAX <= number_ms <= TIME_MS_MAX:
         return error_line(f"ERR invalid expire time in '{name}' command")

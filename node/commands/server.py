@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from node.commands.glob import compile_glob
-from node.commands.spec import not_an_integer, parse_integer
+from node.commands.spec import NOT_AN_INTEGER, parse_integer
 from node.connection import Connection
 from node.replies import OK, Text, encode, error_line, integer
 from node.resp import BULK_BYTES_MAX, Request
@@ -248,7 +248,7 @@ def role(connection: Connection, _request: Request) -> bytes:
 def wait(connection: Connection, request: Request) -> bytes:
     replicas, timeout_ms = parse_integer(request[1]), parse_integer(request[2])
     if replicas is None:
-        return not_an_integer
+        return NOT_AN_INTEGER
     if timeout_ms is None:
         return error_line("ERR timeout is not an integer or out of range")
     if timeout_ms < 0:

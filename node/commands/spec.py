@@ -34,6 +34,7 @@ from node.replies import error_line
 from node.resp import Request
 
 __all__ = [
+    "NOT_AN_INTEGER",
     "SLOTS_COUNT",
     "SYNTAX_ERROR",
     "Command",
@@ -44,14 +45,13 @@ __all__ = [
     "first_key",
     "key_slot",
     "keys_of",
-    "not_an_integer",
     "parse_integer",
 ]
 
 SLOTS_COUNT: Final = 16384
 
 SYNTAX_ERROR: Final = error_line("ERR syntax error")
-not_an_integer: Final = error_line("ERR value is not an integer or out of range")
+NOT_AN_INTEGER: Final = error_line("ERR value is not an integer or out of range")
 
 
 class Kind(enum.Enum):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from node.commands.spec import SYNTAX_ERROR, Plan, not_an_integer, parse_integer
+from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Plan, parse_integer
 from node.connection import Connection
 from node.replies import NIL, OK, bulk, error_line, integer
 from node.resp import Request
@@ -165,7 +165,7 @@ def _set_deadline(
     """Fill in when the key falls due. Returns an error reply, or None."""
     number = parse_integer(amount)
     if number is None:
-        return not_an_integer
+        return NOT_AN_INTEGER
     number_ms = number * _UNITS_MS[unit]
     if not 0 < number_ms <= TIME_MS_MAX:
         return error_line(f"ERR invalid expire time in '{name}' command")
@@ -244,13 +244,13 @@ def decr(connection: Connection, request: Request) -> bytes | Plan:
 
 def incrby(connection: Connection, request: Request) -> bytes | Plan:
     delta = parse_integer(request[2])
-    return not_an_integer if delta is None else _add(connection, request[1], delta)
+    return NOT_AN_INTEGER if delta is None else _add(connection, request[1], delta)
 
 
 def decrby(connection: Connection, request: Request) -> bytes | Plan:
     delta = parse_integer(request[2])
     if delta is None:
-        return not_an_integer
+        return NOT_AN_INTEGER
     if delta == _INT64_MIN:
         return error_line("ERR decrement would overflow")
     return _add(connection, request[1], -delta)

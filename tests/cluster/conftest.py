@@ -1,6 +1,7 @@
 """Fixtures of the tests that run real processes: clusters, and figures that are shown.
 
-    start_cluster(...)   a Cluster that is ended, and whose log lines are shown on failure
+    start_cluster(...)   a Cluster of the test's own, with its settings
+    cluster              one that the tests of a file share, whole again before each of them
     figures("...")       a line for whoever reads the test's output, passed or not
 """
 
@@ -14,6 +15,23 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster
+
+
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("shared")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_shared: Cluster) -> Iterator[Cluster]:
+    """Three nodes with a leader and no keys. What a test killed or paused is mended after it."""
+    _shared.heal()
+    with _shared.nodes[0].connect() as client:
+        client.flushall()
+    yield _shared
+    _shared.print_logs()
+    _shared.heal()
 
 
 @pytest.fixture

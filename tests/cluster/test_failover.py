@@ -20,7 +20,6 @@ from tests.support.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
-StartCluster = Callable[..., Cluster]
 Figures = Callable[[str], None]
 
 
@@ -56,25 +55,24 @@ def _check_failover(cluster: Cluster, figures: Figures, kills: int) -> list[floa
 
 
 def test_nothing_acknowledged_is_lost_when_the_leader_is_killed_three_times(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    gaps = _check_failover(start_cluster(), figures, 3)
+    gaps = _check_failover(cluster, figures, 3)
     assert statistics.median(gaps) < 2.0
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_when_the_leader_is_killed_twenty_times(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    gaps = _check_failover(start_cluster(), figures, 20)
+    gaps = _check_failover(cluster, figures, 20)
     assert statistics.median(gaps) < 0.5
 
 
 def test_an_incr_counts_once_however_many_leaders_die_under_it(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     with Counters(cluster) as counters:
         _kill_leaders(cluster, counters, 2)
     assert counters.errors == []
@@ -86,9 +84,8 @@ def test_an_incr_counts_once_however_many_leaders_die_under_it(
 @pytest.mark.stress
 @pytest.mark.timeout(240)
 def test_an_incr_counts_once_through_twelve_dead_leaders(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     with Counters(cluster) as counters:
         _kill_leaders(cluster, counters, 12)
     assert counters.errors == []
@@ -98,9 +95,8 @@ def test_an_incr_counts_once_through_twelve_dead_leaders(
 
 
 def test_a_hand_over_under_load_costs_no_writer_an_error(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     waits, gaps = [], []
     with Load(cluster) as load:
         load.wait_for(50)

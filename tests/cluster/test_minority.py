@@ -19,7 +19,6 @@ from tests.support.supervised import wait_until
 
 pytestmark = pytest.mark.cluster
 
-StartCluster = Callable[..., Cluster]
 Figures = Callable[[str], None]
 
 PARK_S = 2.5
@@ -53,9 +52,8 @@ class _Call(threading.Thread):
 
 
 def test_a_node_without_a_majority_refuses_after_parking_and_serves_again_later(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     alone = cluster.leader()  # The harder one: it has to step down first.
     cluster.client(alone.id).set("k", "old")
     for node in cluster.others(alone):
@@ -81,7 +79,7 @@ def test_a_node_without_a_majority_refuses_after_parking_and_serves_again_later(
     assert client.ping() is True
     cluster.start()
     cluster.leader()
-    assert client.execute_command("READWRITE") == b"OK"
+    client.readwrite()
     assert (client.get("k"), client.get("n")) == (b"old", None)  # Refused is refused.
     assert client.set("k", "served again") is True
     for node in cluster:
@@ -91,9 +89,8 @@ def test_a_node_without_a_majority_refuses_after_parking_and_serves_again_later(
 
 
 def test_writes_parked_without_a_leader_go_through_when_it_comes_in_time(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     alone = cluster.leader()
     others = cluster.others(alone)
     for node in others:
@@ -110,9 +107,8 @@ def test_writes_parked_without_a_leader_go_through_when_it_comes_in_time(
 
 
 def test_a_write_that_a_lone_leader_appended_is_a_slow_ok_when_the_others_are_back(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     leader = cluster.leader()
     for node in cluster.others(leader):
         node.pause()
@@ -128,10 +124,10 @@ def test_a_write_that_a_lone_leader_appended_is_a_slow_ok_when_the_others_are_ba
     cluster.equal_digest()
 
 
+@pytest.mark.stress
 def test_a_write_that_a_lone_leader_appended_is_unknown_when_nobody_comes_back(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     leader = cluster.leader()
     others = cluster.others(leader)
     for node in others:
@@ -150,10 +146,9 @@ def test_a_write_that_a_lone_leader_appended_is_unknown_when_nobody_comes_back(
 
 
 def test_a_paused_leaders_clients_get_a_true_ok_or_none(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
     """The leader sleeps with writes in its socket; the others go on; it wakes up."""
-    cluster = start_cluster()
     leader = cluster.leader()
     others = cluster.others(leader)
     waiting = [leader.connect() for _ in range(5)]

@@ -22,7 +22,6 @@ from tests.support.supervised import wait_until
 
 pytestmark = pytest.mark.cluster
 
-StartCluster = Callable[..., Cluster]
 Figures = Callable[[str], None]
 
 SLACK_S = 0.5
@@ -70,9 +69,8 @@ def _kill_all_and_start(cluster: Cluster, down_s: float) -> None:
 
 
 def test_everything_acknowledged_survives_a_kill_of_all_nodes_under_load(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     with Load(cluster) as load:
         for _ in range(2):
             load.wait_for(300)
@@ -89,9 +87,8 @@ def test_everything_acknowledged_survives_a_kill_of_all_nodes_under_load(
 
 
 def test_deadlines_stay_where_they_were_through_a_kill_of_all_nodes(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     ttls_ms = {"while down": 700, "soon": 5_000, "later": 5_500, "much later": 60_000}
     leases = _Leases(cluster.client("n1"), ttls_ms)
     cluster.client("n1").set("for ever", "v")
@@ -109,8 +106,7 @@ def test_deadlines_stay_where_they_were_through_a_kill_of_all_nodes(
     figures(f"gone {', '.join(f'{each * 1000:.0f}' for each in late_s)} ms after the deadline")
 
 
-def test_a_deadline_is_the_same_for_the_next_leader(start_cluster: StartCluster) -> None:
-    cluster = start_cluster()
+def test_a_deadline_is_the_same_for_the_next_leader(cluster: Cluster) -> None:
     leader = cluster.leader()
     follower = cluster.others(leader)[0]
     client = cluster.client(follower.id)

@@ -26,7 +26,6 @@ from tests.support.cluster import Cluster, NodeProcess
 
 pytestmark = pytest.mark.cluster
 
-StartCluster = Callable[..., Cluster]
 Figures = Callable[[str], None]
 
 
@@ -86,10 +85,10 @@ def _rounds(cluster: Cluster, rounds: int) -> dict[str, int]:
 
 
 def test_a_leader_that_wakes_up_never_answers_with_an_old_value(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
     rounds = 8
-    stale = _rounds(start_cluster(), rounds)
+    stale = _rounds(cluster, rounds)
     figures(f"old answers after {rounds} pauses of the leader: {stale}")
     assert stale["linearizable"] == stale["lease"] == 0
 
@@ -97,10 +96,10 @@ def test_a_leader_that_wakes_up_never_answers_with_an_old_value(
 @pytest.mark.stress
 @pytest.mark.timeout(240)
 def test_a_leader_that_wakes_up_fifty_times_never_answers_with_an_old_value(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
     rounds = 50
-    stale = _rounds(start_cluster(), rounds)
+    stale = _rounds(cluster, rounds)
     figures(f"old answers after {rounds} pauses of the leader: {stale}")
     assert stale["linearizable"] == stale["lease"] == 0
     assert stale["eventual"] > 0
@@ -165,9 +164,8 @@ class _Register:
 
 
 def test_readers_everywhere_never_go_back_in_time_while_leaders_are_paused(
-    start_cluster: StartCluster, figures: Figures
+    cluster: Cluster, figures: Figures
 ) -> None:
-    cluster = start_cluster()
     with _Register(cluster) as register:
         for _ in range(5):
             leader = cluster.leader()

@@ -15,7 +15,7 @@ import redis.crc
 
 from node.commands import COMMANDS, Kind, find, key_slot
 from node.commands.keys import KEYS_MAX, SCAN_KEYS_MAX
-from node.connection import CURSOR_BYTES_MAX, CURSORS_MAX, Cursors, Frontend
+from node.connection import CURSOR_BYTES_MAX, CURSORS_MAX, NAME_BYTES_MAX, Cursors, Frontend
 from node.resp import Request
 from tests.support.fake_service import START_MS, Client, FakeService, config
 
@@ -359,6 +359,14 @@ def test_a_hello_that_fails_changes_nothing(client: Client) -> None:
     assert client.run("HELLO", "3", "AUTH", "who", "x").startswith(b"-WRONGPASS")
     assert client.run("HELLO", "3", "AUTH", "x").startswith(b"-ERR Syntax error in HELLO option")
     assert client.run("CLIENT", "GETNAME") == b"$-1\r\n"
+
+
+def test_names_are_printable_and_bounded(client: Client) -> None:
+    for name in ("a b", "a\n", "\x7f", "x" * (NAME_BYTES_MAX + 1)):
+        assert client.run("CLIENT", "SETNAME", name).startswith(b"-ERR Client names cannot")
+    assert client.run("CLIENT", "SETNAME", "x" * NAME_BYTES_MAX) == b"+OK\r\n"
+    assert client.run("CLIENT", "SETINFO", "lib-name", "a b").startswith(b"-ERR lib-name cannot")
+    assert client.run("CLIENT", "SETINFO", "other", "x").startswith(b"-ERR Unrecognized option")
 
 
 def test_client_list_tells_who_is_connected(service: FakeService) -> None:

@@ -68,7 +68,8 @@ class Setup:
     def __init__(self, disk: Any, *, inline: bool = False) -> None:
         self.disk = disk
         self.turns = Turns()
-        self.durable_told = 0
+        self.terms_told: list[bool] = []
+        """Whether the term was durable, each time that something was told to be."""
         self.failures: list[Exception] = []
         self.files = JournalFiles(DIRECTORY, disk, 1 << 20)
         self.journal = FileJournal(
@@ -81,10 +82,14 @@ class Setup:
         )
 
     def _on_durable(self) -> None:
-        self.durable_told += 1
+        self.terms_told.append(self.journal.term_is_durable)
 
     def add(self, index: int, term: int = 1, text: str = "") -> None:
         self.journal.add(command(text or f"{index}@{term}"), index, term)
+
+    def run_until_done(self, index: int) -> None:
+        """Until entry `index` is durable, or the journal has failed."""
+        self.turns.run_until(lambda: bool(self.failures) or self.journal.durable_index == index)
 
     def settle(self) -> None:
         """Until everything that was flushed is durable."""
@@ -114,7 +119,7 @@ def reopened(disk: MemoryDisk) -> list[tuple[bytes, int, int]]:
     return JournalFiles(DIRECTORY, disk, 1 << 20).load()
 
 
-# -- what PySyncObj sees ------------------------------------------------------------------------
+# -- what PySyncObj sees ----------------------------------------------------------------------
 
 
 def test_the_list_changes_at_once_and_nothing_is_durable_before_it_is_flushed(
@@ -187,11 +192,8 @@ def test_a_newer_vote_is_not_durable_because_an_older_one_is(
     setup.disk.arrived.acquire()
     setup.journal.setCurrentTerm(5, "n3")
     setup.disk.gate.set()
-    told: list[bool] = []
-    setup.turns.run_until(
-        lambda: told.append(setup.journal.term_is_durable) or setup.durable_told == 2
-    )
-    assert told[-1] is True
+    setup.turns.run_until(lambda: len(setup.terms_told) == 2)
+    assert setup.terms_told == [False, True]
     term = TermFile(DIRECTORY / "term", setup.disk.crashed(Crash.SYNCED)).load()
     assert term == (5, "n3")
 
@@ -209,7 +211,7 @@ def test_damage_below_the_mark_is_refused_when_the_journal_is_opened(
         Setup(setup.disk)
 
 
-# -- group commit -------------------------------------------------------------------------------
+# -- group commit -----------------------------------------------------------------------------
 
 
 def test_many_flushes_share_one_sync(opened: Callable[..., Setup]) -> None:
@@ -255,12 +257,12 @@ def test_a_flush_of_nothing_costs_nothing(opened: Callable[..., Setup]) -> None:
     setup.add(1)
     setup.journal.flush()
     setup.settle()
-    told, syncs = setup.durable_told, setup.disk.syncs
+    told, syncs = len(setup.terms_told), setup.disk.syncs
     for _ in range(100):
         setup.journal.flush()
     setup.journal.close()
     setup.turns.run()
-    assert (setup.durable_told, setup.disk.syncs) == (told, syncs)
+    assert (len(setup.terms_told), setup.disk.syncs) == (told, syncs)
 
 
 def test_an_idle_log_is_marked_so_that_damage_is_not_taken_for_a_torn_tail(
@@ -280,7 +282,7 @@ def test_an_idle_log_is_marked_so_that_damage_is_not_taken_for_a_torn_tail(
         reopened(setup.disk)
 
 
-# -- truncation -----------------------------------------------------------------------------------
+# -- truncation -------------------------------------------------------------------------------
 
 
 def test_a_sync_that_a_truncation_overtook_no_longer_counts(
@@ -302,7 +304,7 @@ def test_a_sync_that_a_truncation_overtook_no_longer_counts(
     setup.add(5, term=2)
     assert setup.journal.epoch == epoch + 1
     setup.disk.gate.set()
-    setup.turns.run_until(lambda: setup.durable_told == 2)
+    setup.turns.run_until(lambda: len(setup.terms_told) == 2)
     # The sync of the old 3..5 is done; of what the list holds now only 1 and 2 are known durable.
     assert setup.journal.durable_index == 2
     setup.journal.flush()
@@ -394,7 +396,7 @@ def test_size_is_that_of_the_entries_in_memory_however_they_came_and_went(
     assert again.journal.size_bytes == sum(len(text) + 36 for text, _, _ in again.journal) > 0
 
 
-# -- failures -------------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------
 
 
 def test_a_failing_fsync_is_told_once_and_nothing_is_durable_ever_after(
@@ -442,7 +444,7 @@ def test_every_failing_disk_call_is_told_once_and_never_acknowledged(
         for index in range(1, 4):
             setup.add(index)
         journal.flush()
-        setup.turns.run_until(lambda: bool(setup.failures) or journal.durable_index == 3)
+        setup.run_until_done(3)
         if failing.failed is None:
             break
         assert len(setup.failures) == 1
@@ -459,7 +461,6 @@ def test_a_bug_in_the_sync_thread_is_told_like_a_failing_disk(
     setup = opened()
     setup.add(1)
     setup.journal.add(b"\x07 not a command that may be logged", 2, 1)
-    setup.journal._pending.append(lambda: 1 // 0)
     setup.journal.flush()
     setup.turns.run_until(lambda: bool(setup.failures))
     assert len(setup.failures) == 1
@@ -505,7 +506,7 @@ def test_closing_finishes_what_was_flushed(opened: Callable[..., Setup]) -> None
     assert len(reopened(setup.disk.crashed(Crash.SYNCED))) == 49
 
 
-# -- inline -----------------------------------------------------------------------------------------
+# -- inline -----------------------------------------------------------------------------------
 
 
 def test_inline_every_entry_is_durable_when_the_call_returns(

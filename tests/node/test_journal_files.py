@@ -7,10 +7,12 @@ be there: whatever was synced and not truncated since.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
 from node.entry import KIND_BATCH, NOOP_COMMAND, Entry, wrap
@@ -92,8 +94,7 @@ def test_a_segment_is_begun_when_the_last_one_is_full_and_never_splits_an_entry(
     files.append([entry(index, size=400) for index in range(1, 6)])
     files.sync()
     held = [
-        read_segment(path, disk.content(path), JOURNAL_MAGIC, newest=False)
-        for path in disk.files()
+        read_segment(path, disk.content(path), JOURNAL_MAGIC, newest=False) for path in disk.files()
     ]
     assert [[frame.index for _, frame in each.frames] for each in held] == [[1, 2, 3], [4, 5]]
     assert [(each.sequence, each.first_index) for each in held] == [(1, 1), (2, 4)]
@@ -223,8 +224,6 @@ def test_a_segment_of_a_newer_version_is_refused_as_such() -> None:
 
 
 def _crc(data: bytes) -> bytes:
-    import google_crc32c
-
     return int(google_crc32c.value(data)).to_bytes(4, "little")
 
 
@@ -440,12 +439,21 @@ def test_a_crash_after_any_disk_operation_leaves_a_legal_log() -> None:
     assert reopen_at_every_step(busy_day, check) > 60
 
 
+def killed(disk: MemoryDisk) -> MemoryDisk:
+    """As kill -9 leaves it: everything is there, and what was not synced still is not."""
+    copied = MemoryDisk()
+    copied._directories = copy.deepcopy(disk._directories)
+    return copied
+
+
 def test_what_is_synced_after_a_crash_survives_the_next_crash() -> None:
     """kill -9 leaves names that no directory was synced for; then the power goes."""
 
     def check(disk: MemoryDisk, model: Model, where: str) -> None:
-        for how, crashed in crashes_of(disk):
+        for how, crashed in [("killed", killed(disk)), *crashes_of(disk)]:
             files, found = opened(crashed, SMALL)
+            assert is_legal(found, model), f"{where}, {how}"
+            assert opened(crashed.crashed(Crash.SYNCED), SMALL)[1] == found, f"{where}, {how}"
             next_index = found[-1][1] + 1 if found else 90
             more = entries(next_index, next_index + 4, term=9)
             files.append(more)
@@ -540,6 +548,21 @@ def test_a_crash_at_any_step_of_saving_leaves_the_old_term_or_the_new_one() -> N
     disk.on_step = None
     assert steps == ["create", "write", "write", "sync", "rename", "sync_dir"]
     assert TermFile(TERM, disk.crashed(Crash.SYNCED)).load() == (7, "n2")
+
+
+def test_a_term_that_a_killed_process_saved_is_durable_once_the_journal_is_loaded() -> None:
+    disk = new_disk()
+    file = TermFile(TERM, disk)
+    file.save(6, None)
+
+    def on_step(name: str) -> None:
+        again = killed(disk)
+        opened(again)
+        found = TermFile(TERM, again).load()
+        assert TermFile(TERM, again.crashed(Crash.SYNCED)).load() == found, name
+
+    disk.on_step = on_step
+    file.save(7, "n2")
 
 
 def test_a_term_that_cannot_be_saved_is_fatal_and_the_old_one_stays() -> None:

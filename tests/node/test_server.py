@@ -244,10 +244,34 @@ def test_a_password_is_asked_for(protocol: int) -> None:
 
 
 def test_what_was_asked_before_the_end_of_input_is_answered(server: LiveServer) -> None:
-    with Wire(server.port) as client:
-        client.send(b"SET eof 1\r\nINCR eof\r\nGET eof\r\n")
-        client.socket.shutdown(socket.SHUT_WR)
-        assert client.rest() == b"+OK\r\n:2\r\n$1\r\n2\r\n"
+    service = server.service
+    by_itself = service._call_soon
+    service._call_soon = None  # Nothing is applied until the end of input has arrived.
+    try:
+        with Wire(server.port) as client:
+            client.send(b"SET eof 1\r\nINCR eof\r\nGET eof\r\n")
+            client.socket.shutdown(socket.SHUT_WR)
+            wait_for(lambda: service._claims)
+            time.sleep(0.1)
+            server.call(service.settle_all)
+            assert client.rest() == b"+OK\r\n:2\r\n$1\r\n2\r\n"
+    finally:
+        service._call_soon = by_itself
+
+
+def test_a_bug_in_a_handler_costs_that_client_its_connection_only(
+    server: LiveServer, bystander: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> tuple[int, str]:
+        raise RuntimeError("a bug")
+
+    told: list[object] = []
+    server.loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    monkeypatch.setattr(server.service, "digest", fail)
+    with Wire(server.port) as client, pytest.raises((EOFError, ConnectionResetError)):
+        client.run("TRI.DIGEST")
+    assert [str(one) for one in told] == ["a bug"]
+    server.loop.set_exception_handler(None)
 
 
 def test_stopping_cuts_the_clients_off() -> None:

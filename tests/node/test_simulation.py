@@ -47,8 +47,8 @@ class Clients:
         number = 0
         while not self.stopped:
             number += 1
+            await asyncio.sleep(0.02)
             if not node.is_running:
-                await asyncio.sleep(0.05)
                 continue
             key = b"%s-%d-%d" % (node.id.encode(), client, number)
             if await outcome_of(node.set(key, b"v" + key)) is True:
@@ -70,7 +70,7 @@ class Clients:
     async def read(self, node: SimulatedNode, level: str) -> None:
         """A linearizable read shows at least what anybody had seen before it began."""
         while not self.stopped:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
             if not node.is_running:
                 continue
             seen_before = self.seen
@@ -91,7 +91,7 @@ async def break_things(sim: Simulation, chance: random.Random, for_s: float, cra
         node = sim.nodes[one]
         fault = chance.choice(
             ["cut", "cut", "heal", "heal", "leader", "slow", "reset", "disk", "transfer"]
-            + ["crash", "crash"] * crashes
+            + ["crash", "crash", "crash"] * crashes
         )
         if fault == "cut":
             sim.network.cut(one, other, notice_s=chance.choice([0.0, 1.0]))
@@ -110,8 +110,9 @@ async def break_things(sim: Simulation, chance: random.Random, for_s: float, cra
             sim.loop.create_task(outcome_of(node.transfer()))
         elif fault == "crash" and node.is_running:
             node.crash(chance.choice(list(Crash)), chance.randrange(1 << 30))
-        elif fault == "crash":
-            await node.start()
+        for down in [each for each in sim.nodes.values() if not each.is_running]:
+            if chance.random() < 0.3:
+                await down.start()
         sim.check()
     sim.network.heal()
     await sim.start()
@@ -159,7 +160,7 @@ def test_cut_and_slow_links_lose_nothing_and_count_exactly(
 ) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
     with Simulation(3, tmp_path, seed) as sim:
-        clients, count = sim.run(chaos(sim, for_s=15, crashes=False, padding_bytes=0))
+        clients, count = sim.run(chaos(sim, for_s=8, crashes=False, padding_bytes=0))
         assert len(clients.written) > 100
         assert clients.counted <= count <= clients.counted + clients.uncertain
         if not clients.uncertain:
@@ -173,7 +174,7 @@ def test_crashes_lose_nothing_that_was_acknowledged(
 ) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
     with Simulation(3, tmp_path, seed) as sim:
-        clients, count = sim.run(chaos(sim, for_s=15, crashes=True, padding_bytes=0))
+        clients, count = sim.run(chaos(sim, for_s=8, crashes=True, padding_bytes=0))
         assert len(clients.written) > 100
         assert clients.counted <= count <= clients.counted + clients.uncertain
     assert_nothing_was_truncated(caplog)
@@ -185,7 +186,7 @@ def test_snapshots_and_cut_journals_lose_nothing_under_crashes(
 ) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
     with Simulation(count, tmp_path, seed, journal=SMALL_JOURNAL) as sim:
-        clients, counter = sim.run(chaos(sim, for_s=15, crashes=True, padding_bytes=3000))
+        clients, counter = sim.run(chaos(sim, for_s=8, crashes=True, padding_bytes=6000))
         assert clients.counted <= counter <= clients.counted + clients.uncertain
         assert any(node.journal.first_index > 1 for node in sim.nodes.values())
     assert_nothing_was_truncated(caplog)

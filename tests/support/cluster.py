@@ -274,17 +274,34 @@ class Cluster:
         for node in self.nodes:
             node.wait_ready()
 
+    def heal(self) -> None:
+        """Resume and start what a test paused or killed; there is a leader when it returns."""
+        self._close_clients()
+        for node in self.nodes:
+            if node.process is not None:
+                node.resume()
+        self.start()
+        self.leader()
+
     def close(self) -> None:
-        """End every process and client. What the nodes said is printed (pytest shows it on
-        failure)."""
-        for client in self._clients:
-            client.close()
+        """End every process and client, and print what the nodes said."""
+        self._close_clients()
         for node in self.nodes:
             if node.process is not None:
                 node.doom()
         for node in self.nodes:
             if node.process is not None:
                 node.reap()
+        self.print_logs()
+
+    def _close_clients(self) -> None:
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+
+    def print_logs(self) -> None:
+        """The last lines of each node; pytest shows them when the test fails."""
+        for node in self.nodes:
             print(f"---- {node.id}, {node.lives} lives; the last lines")
             print("\n".join([*node.earlier, "--", *node.lines][-60:]))
 

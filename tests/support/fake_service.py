@@ -79,7 +79,7 @@ class FakeService:
         count: int = 3,
         base_port: int = 7001,
         now_ms: Callable[[], int] | None = None,
-        call_soon: Callable[[Callable[[], None]], object] | None = None,
+        call_soon: Callable[[Callable[[], object]], object] | None = None,
     ) -> None:
         self.machine = Store()
         self.batch = BatchBuilder()

@@ -119,6 +119,16 @@ class SteppedJournal(FileJournal):
             self._do(todo)
             self._finished(todo[-1])
 
+    def close(self) -> None:
+        self.flush()
+        self.sync_now()
+        self.dead = True
+        super().close()
+
+    def abandon(self) -> None:
+        self.dead = True
+        super().abandon()
+
 
 class Network:
     """Every link of the simulation.
