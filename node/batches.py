@@ -17,7 +17,7 @@ origin once and without gaps (statemachine.store), so sending again is always sa
 why a batch, once it has a sequence, is never given up; only its waiters are.
 
 What a waiter hears: results; Unavailable when the batch never got a sequence (no leader for
-`park_s`, table full, disk reserve); OutcomeUnknown when it did and `UNKNOWN_AFTER_S` passed.
+`park_s`, table full, disk reserve, NotLeader where clients are redirected); OutcomeUnknown when it did and `UNKNOWN_AFTER_S` passed.
 
 A crash loses the table with the connections that waited; the next epoch starts at sequence 1,
 and what the old epoch still has on its way is refused once the new one has been seen.
@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from node import wire
-from node.errors import Fatal, KVError, OutcomeUnknown, Rejected, Unavailable
+from node.errors import Fatal, KVError, NotLeader, OutcomeUnknown, Rejected, Unavailable
 from node.links import Links
 from node.logs import EventLog
 from node.raft import Raft
@@ -83,6 +83,7 @@ class Batches:
         batch_bytes_max: a batch is sealed when it has grown to this. Soft.
         park_s: how long a write waits for a leader.
         resend_s: pending batches are sent again after this long without a result.
+        redirect: asked before a batch is taken; whom the clients are to ask instead, or None.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Batches:
         park_s: float,
         resend_s: float,
         log: EventLog,
+        redirect: Callable[[], NotLeader | None] = lambda: None,
     ) -> None:
         self._origin = node_id.encode()
         self._epoch = epoch
@@ -113,6 +115,7 @@ class Batches:
         self._park_s = park_s
         self._resend_s = resend_s
         self._log = log
+        self._redirect = redirect
         self.batch = BatchBuilder()
         """The batch of this loop turn. Fetch it anew for each run of commands."""
         self._claims: list[Claim] = []
@@ -153,6 +156,8 @@ class Batches:
         self._claims = []
         if self.refusal is not None:
             _fail(batch, Unavailable(self.refusal))
+        elif (moved := self._redirect()) is not None:
+            _fail(batch, moved)
         elif self._sealed_bytes > QUEUED_BYTES_MAX:
             _fail(batch, Unavailable("too many writes are waiting", code="BUSY"))
         else:

@@ -225,6 +225,7 @@ class Core:
             park_s=park_s,
             resend_s=2 * election_max_s,
             log=self.log,
+            redirect=lambda: self.service.redirect(),
         )
         self.transfer = Transfer(raft, monotonic=clock.monotonic, give_up_s=2 * election_max_s)
         self.upkeep = Upkeep(

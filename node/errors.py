@@ -44,7 +44,6 @@ __all__ = [
     "Rejected",
     "Unavailable",
     "Unsupported",
-    "unavailable",
 ]
 
 
@@ -59,11 +58,6 @@ class Unavailable(_Unavailable):
     def __init__(self, text: str, code: str = "CLUSTERDOWN") -> None:
         super().__init__(text)
         self.code = code
-
-
-def unavailable(text: str, code: str = "CLUSTERDOWN") -> Unavailable:
-    """The same, for those who hand the error on instead of raising it."""
-    return Unavailable(text, code)
 
 
 class NotLeader(Unavailable):

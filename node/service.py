@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from node.batches import Batches
 from node.config import Config, Member
+from node.errors import NotLeader
 from node.links import Links
 from node.raft import Raft
-from node.reads import Reads
+from node.reads import Level, Reads
 from node.transfer import Transfer
 from node.upkeep import Upkeep
 from statemachine import FileStateMachine
@@ -53,10 +54,25 @@ class Service:
         self._reads = reads
         self._transfer = transfer
         self._upkeep = upkeep
+        self._addresses = {member.id: member.client for member in config.members}
         self.machine = machine
         self.submit = batches.submit
-        self.read = reads.read
         self.now_ms = raft.now_ms
+
+    def read(self, level: Level, waiter: Waiter) -> None:
+        """Grant a read, or send the client to the leader."""
+        moved = self.redirect() if level is not Level.EVENTUAL else None
+        if moved is not None:
+            waiter.fail(moved)
+        else:
+            self._reads.read(level, waiter)
+
+    def redirect(self) -> NotLeader | None:
+        """With client.on_follower = "redirect": where clients are to go, if not here."""
+        if self._config.client.on_follower != "redirect" or self._raft.is_leader():
+            return None
+        address = self._addresses.get(self._raft.leader_id() or "")
+        return NotLeader(f"{address.host}:{address.port}") if address is not None else None
 
     @property
     def batch(self) -> BatchBuilder:
@@ -123,8 +139,7 @@ class Service:
         """The fields of INFO's `# Raft` section."""
         raft = self._raft
         leader_id = raft.leader_id()
-        addresses = {member.id: member.client for member in self._config.members}
-        address = addresses.get(leader_id) if leader_id is not None else None
+        address = self._addresses.get(leader_id) if leader_id is not None else None
         return {
             "raft_id": self.node_id,
             "raft_role": raft.role(),

@@ -30,7 +30,7 @@ Check = Callable[[], None]
 """Called by the work between steps; raises Stopped when its owner gave up on it."""
 
 
-class Stopped(Exception):  # noqa: N818  # Not an error: the owner asked for it.
+class Stopped(Exception):  # Not an error: the owner asked for it.
     """Raised inside a job whose owner does not want its result any more."""
 
 

@@ -111,7 +111,7 @@ CLIENT_JUNK = {
         b"+PONG\r\n+OK\r\n-ERR Protocol error: invalid multibulk length\r\n",
         True,
     ),
-    "an unknown word": (b"hello there\r\nPING\r\n", b"-ERR unknown command", False),
+    "an unknown word": (b"gibberish there\r\nPING\r\n", b"-ERR unknown command", False),
     "binary words": (_bulk(GARBAGE[:100], GARBAGE[100:200]), b"-ERR unknown command", False),
     "a browser": (b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET evil 1\r\n", b"", True),
     "a TLS hello": (TLS_HELLO + b"\r\n" * 3, b"-ERR", None),
@@ -145,9 +145,8 @@ def test_junk_on_the_client_port_harms_nobody_else(cluster: Cluster) -> None:
     with _beside_writers(cluster):
         for name, (sent, reply, closes) in CLIENT_JUNK.items():
             said, closed = _talk(port, sent)
-            if not said.startswith(reply) or closes not in (None, closed) or (closed and not said):
-                if name != "a browser" or said or not closed:
-                    problems.append((name, said[:200], closed))
+            if not said.startswith(reply) or closes not in (None, closed):
+                problems.append((name, said[:200], closed))
             elif sent.endswith(b"PING\r\n") and not said.endswith(b"+PONG\r\n"):
                 problems.append((name, said[:200], "not answered after it"))
     assert problems == []
@@ -158,8 +157,8 @@ def test_junk_on_the_client_port_harms_nobody_else(cluster: Cluster) -> None:
 
 def test_an_over_long_value_is_refused_and_the_next_command_is_served(cluster: Cluster) -> None:
     client = cluster.client("n3")
-    for size, text in ((MIB + 1, "value"), (5 * MIB, "")):
-        with pytest.raises(redis.ResponseError, match=text):
+    for size in (MIB + 1, 5 * MIB):
+        with pytest.raises(redis.ResponseError, match="bytes"):
             client.set("k", b"v" * size)
         assert client.set("k", "small") is True
     assert client.set("k", b"v" * MIB) is True

@@ -41,7 +41,7 @@ from tests.support.crash import Crash, MemoryDisk
 HOME = Path("/data")
 
 
-class _Died(Exception):  # noqa: N818  # The machine dies, the test does not.
+class _Died(Exception):  # The machine dies, the test does not.
     pass
 
 

@@ -117,7 +117,7 @@ def test_a_crash_after_any_step_leaves_a_prefix_with_all_that_was_acknowledged(s
         check(moment, **options)
 
 
-class Killed(Exception):  # noqa: N818  # The process ends here; the test goes on.
+class Killed(Exception):  # The process ends here; the test goes on.
     """Raised by the disk: kill -9 at this step."""
 
 
@@ -161,7 +161,7 @@ def test_power_lost_while_recovering_from_a_kill_loses_nothing_acknowledged() ->
         machine = machine_on(recorder.disk, **options)
         index = machine.last_applied.index
         assert index >= recorder.acknowledged
-        applied(machine, index + 1, 9)
+        recorder.apply(machine, index + 1, 9, always=True)
         for moment in recorder.moments:
             if "SYNCED" in moment.step:
                 check(moment, **options)
