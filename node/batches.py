@@ -17,7 +17,8 @@ origin once and without gaps (statemachine.store), so sending again is always sa
 why a batch, once it has a sequence, is never given up; only its waiters are.
 
 What a waiter hears: results; Unavailable when the batch never got a sequence (no leader for
-`park_s`, table full, disk reserve, NotLeader where clients are redirected); OutcomeUnknown when it did and `UNKNOWN_AFTER_S` passed.
+`park_s`, table full, disk reserve, NotLeader where clients are redirected); OutcomeUnknown
+when it did and `UNKNOWN_AFTER_S` passed; Rejected when it is too long to be an entry.
 
 A crash loses the table with the connections that waited; the next epoch starts at sequence 1,
 and what the old epoch still has on its way is refused once the new one has been seen.
@@ -81,6 +82,7 @@ class Batches:
         node_id, epoch: the origin of our batches.
         in_flight_max: pending batches at once.
         batch_bytes_max: a batch is sealed when it has grown to this. Soft.
+        proposal_bytes_max: the longest Raft entry; a longer batch is refused while it may be.
         park_s: how long a write waits for a leader.
         resend_s: pending batches are sent again after this long without a result.
         redirect: asked before a batch is taken; whom the clients are to ask instead, or None.
@@ -98,6 +100,7 @@ class Batches:
         monotonic: Callable[[], float],
         in_flight_max: int,
         batch_bytes_max: int,
+        proposal_bytes_max: int,
         park_s: float,
         resend_s: float,
         log: EventLog,
@@ -112,6 +115,7 @@ class Batches:
         self._monotonic = monotonic
         self._in_flight_max = in_flight_max
         self._batch_bytes_max = batch_bytes_max
+        self._proposal_bytes_max = proposal_bytes_max
         self._park_s = park_s
         self._resend_s = resend_s
         self._log = log
@@ -129,11 +133,16 @@ class Batches:
         self._expiring_ms: int | None = None
         self.refusal: str | None = None
         """Why no write is taken at present (disk reserve), or None."""
+        self._closed: KVError | None = None
 
     # -- in ---------------------------------------------------------------------------------
 
     def submit(self, waiter: WriteWaiter, start: int, stop: int) -> None:
         """Result slots [start, stop) of `batch` belong to `waiter`."""
+        if self._closed is not None:
+            self.batch = BatchBuilder()
+            waiter.fail(self._closed)
+            return
         self._claims.append((waiter, start, stop))
         if self.batch.bytes_count >= self._batch_bytes_max:
             self._seal()
@@ -155,11 +164,14 @@ class Batches:
         self.batch = BatchBuilder()
         self._claims = []
         if self.refusal is not None:
-            _fail(batch, Unavailable(self.refusal))
+            self._fail(batch, Unavailable(self.refusal))
         elif (moved := self._redirect()) is not None:
-            _fail(batch, moved)
+            self._fail(batch, moved)
         elif self._sealed_bytes > QUEUED_BYTES_MAX:
-            _fail(batch, Unavailable("too many writes are waiting", code="BUSY"))
+            self._fail(batch, Unavailable("too many writes are waiting", code="BUSY"))
+        elif batch.builder.bytes_count > self._proposal_bytes_max:
+            # Once it had a sequence, all that comes after it would wait for it for ever.
+            self._fail(batch, Rejected(f"a batch of {batch.builder.bytes_count} bytes"))
         else:
             self._sealed.append(batch)
             self._sealed_bytes += batch.builder.bytes_count
@@ -222,13 +234,10 @@ class Batches:
             width = batch.builder.width
             if len(results) != width:
                 reason = results[0].text if results else "no results"
-                _fail(batch, Rejected(f"the batch was refused: {reason}"))
+                self._fail(batch, Rejected(f"the batch was refused: {reason}"))
                 continue
             for waiter, start, stop in batch.claims:
-                try:
-                    waiter.resolve(results, start, stop)
-                except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
-                    self._log.error("a reply failed", reason=repr(error))
+                self._tell(waiter.resolve, results, start, stop)
         if self._sealed or self._resend_wanted:
             self._schedule()
 
@@ -246,20 +255,21 @@ class Batches:
         self._check_epoch(epoch)
         if epoch == self._epoch:
             for sequence in [each for each in self._pending if each <= last]:
-                _fail(self._pending.pop(sequence), _unknown())
+                self._fail(self._pending.pop(sequence), _unknown())
 
     def tick(self) -> None:
         """Time passes: give up on waiters, send again, expire leases."""
         now_s = self._monotonic()
-        while self._sealed and now_s - self._sealed[0].since_s > self._park_s:
-            if self._pending and self._raft.leader_id() is not None:
+        while self._sealed and (waited_s := now_s - self._sealed[0].since_s) > self._park_s:
+            is_queued = self._pending and self._raft.leader_id() is not None
+            if is_queued and waited_s <= UNKNOWN_AFTER_S:
                 break  # not without a leader, only behind a full table: a slow write
             batch = self._sealed.popleft()
             self._sealed_bytes -= batch.builder.bytes_count
-            _fail(batch, Unavailable("no leader has been found in time"))
+            self._fail(batch, Unavailable("no leader has been found in time"))
         for batch in self._pending.values():
             if batch.claims and now_s - batch.since_s > UNKNOWN_AFTER_S:
-                _fail(batch, _unknown())
+                self._fail(batch, _unknown())
             if now_s - batch.routed_s > self._resend_s:
                 self._resend_wanted = True
         if self._sealed or self._resend_wanted:
@@ -270,27 +280,38 @@ class Batches:
         if not self._raft.is_leader() or self._expiring_ms is not None:
             return
         due_ms = self._machine.next_deadline_ms
-        if due_ms is not None and due_ms <= self._raft.now_ms():
+        is_due = due_ms is not None and due_ms <= self._raft.now_ms()
+        if is_due and self._raft.propose(BatchBuilder().build()):  # not while it is handed over
             self._expiring_ms = due_ms
-            self._raft.propose(BatchBuilder().build())
 
     def close(self, error: KVError) -> None:
-        """The node stops: what was proposed is unknown, what was not is unavailable."""
+        """The node stops: what was proposed is unknown, what was not is unavailable.
+
+        Whoever comes later hears `error`.
+        """
         if self._claims:
             self._seal()
+        self._closed = error
         for batch in self._sealed:
-            _fail(batch, Unavailable("the node stops"))
-        for batch in self._pending.values():
-            _fail(batch, _unknown() if not isinstance(error, Fatal) else error)
+            self._fail(batch, Unavailable("the node stops"))
+        # NB: also what was applied and not told yet, when the tick that applied it failed.
+        for batch in [*(batch for batch, _ in self._done), *self._pending.values()]:
+            self._fail(batch, _unknown() if not isinstance(error, Fatal) else error)
+        self._done.clear()
         self._sealed.clear()
         self._pending.clear()
+
+    def _fail(self, batch: _Batch, error: KVError) -> None:
+        claims, batch.claims = batch.claims, []
+        for waiter, _, _ in claims:
+            self._tell(waiter.fail, error)
+
+    def _tell(self, told: Callable[..., None], *arguments: Any) -> None:
+        try:
+            told(*arguments)
+        except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
+            self._log.error("a reply failed", reason=repr(error))
 
 
 def _unknown() -> OutcomeUnknown:
     return OutcomeUnknown("write may or may not have been applied")
-
-
-def _fail(batch: _Batch, error: KVError) -> None:
-    claims, batch.claims = batch.claims, []
-    for waiter, _, _ in claims:
-        waiter.fail(error)

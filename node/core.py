@@ -30,13 +30,14 @@ import asyncio
 import random
 import traceback
 from collections.abc import Callable
+from typing import Final
 
 from node import wire
 from node.batches import Batches
 from node.clock import Clock
 from node.config import Config
 from node.elections import Elections
-from node.errors import Fatal, KVError
+from node.errors import Fatal, KVError, Unavailable
 from node.identity import Identity
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
@@ -53,6 +54,9 @@ from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.fs import FileSystem
 
 __all__ = ["Core"]
+
+_WIRE_ROOM_BYTES: Final = 1024
+"""What an entry needs in its frame beside its batch, at most."""
 
 
 class Core:
@@ -222,6 +226,7 @@ class Core:
             monotonic=clock.monotonic,
             in_flight_max=config.raft.entries_in_flight_max,
             batch_bytes_max=config.raft.batch_bytes_max,
+            proposal_bytes_max=config.proposal_bytes_max - _WIRE_ROOM_BYTES,
             park_s=park_s,
             resend_s=2 * election_max_s,
             log=self.log,
@@ -279,7 +284,7 @@ class Core:
         self._stopped = True
         failed = self._ended
         if not failed:
-            self._end(KVError("the node stops"))
+            self._end(Unavailable("the node stops"))
         await self.links.close()
         if failed:
             self.journal.abandon()

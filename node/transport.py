@@ -227,7 +227,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
         if kind == "timeout_now":
             self._reads.end_lease()
             return self._links.send(peer_id, wire.encode(wire.TIMEOUT_NOW, message["term"]))
-        if kind == "apply_commandX":
+        if kind == "apply_command":
             # A batch that a pause left in PySyncObj's queue until another led (P5). Whoever
             # made it sends it again.
             return False

@@ -7,7 +7,8 @@
       always      after every append: what `append` returned for is on the disk
       interval    when interval_ms have passed since the last one (here or in `poll`)
       checkpoint  only when a segment is sealed, at flush and at close: for a machine whose
-                  entries are durable elsewhere (Raft's journal)
+                  entries are durable elsewhere (Raft's journal). So that sealing does not hold
+                  its owner up for a whole segment, `poll` has a thread sync ahead of it
 
 Invariants: sequences rise by one; a segment is synced before the next is made; no frame claims
 more synced bytes than there were; a sync that returned is recorded in the next frame, or in a
@@ -17,7 +18,8 @@ stops and recovery finds it.
 Crash: see segment.py for what may be missing, recovery.py for what is done about it.
 
 What it does not do: read (recovery.py), decide when to cut (machine.py), know what a payload is.
-Used by one thread.
+Used by one thread; the one that syncs ahead touches only the file, and is waited for before the
+file is closed.
 
 Proved by: tests/statemachine/test_wal.py
 """
@@ -31,12 +33,15 @@ from typing import Final, Literal
 from statemachine.errors import Rejected
 from statemachine.frame import KIND_MARK, encode_frame
 from statemachine.fs import FileSystem, LogFile
+from statemachine.job import Check, Job
 from statemachine.paths import Paths, segment_sequence
 from statemachine.segment import POLICIES, SEGMENT_HEADER_BYTES, WAL_MAGIC, segment_header
 
 __all__ = ["Wal", "WalConfig", "WalFrame"]
 
 _MIB: Final = 1024 * 1024
+_AHEAD_BYTES: Final = 4 * _MIB
+"""Under `checkpoint`: once this much is not synced, a thread syncs it."""
 
 WalFrame = tuple[int, int, int, bytes]
 """(kind, index, term, payload): what an owner appends."""
@@ -100,6 +105,7 @@ class Wal:
         self.appended_bytes = 0
         """Bytes of all frames that this object wrote, marks included."""
         self._log: LogFile | None = None
+        self._ahead: Job[int] | None = None
         self._durable_bytes = 0
         """What of the newest segment is known to be synced."""
         self._recorded_bytes = 0
@@ -177,6 +183,7 @@ class Wal:
         # then write frames. Crash before 1: the old one is the newest, torn at worst. Before 4:
         # the new one is missing, or torn with nothing in it. So only the newest can be torn.
         if self._log is not None:
+            self._end_ahead()
             self.sync()
             self._log.close()
         sequence = self.sequence + 1
@@ -219,9 +226,30 @@ class Wal:
             return
         if self._policy == 1 and self._interval_passed():
             self.sync()
+        if self._policy == 2:
+            self._sync_ahead(self._log)
         if self._quiet:
             self.record()
         self._quiet = True
+
+    def _sync_ahead(self, log: LogFile) -> None:
+        if self._ahead is not None and self._ahead.running:
+            return
+        self._end_ahead()
+        size_bytes = log.size_bytes
+        if size_bytes - self._durable_bytes >= _AHEAD_BYTES:
+
+            def work(_: Check) -> int:
+                log.sync()
+                return size_bytes
+
+            self._ahead = Job("wal-sync-ahead", work)
+
+    def _end_ahead(self) -> None:
+        """Wait for the sync ahead, if one is under way, and believe it."""
+        job, self._ahead = self._ahead, None
+        if job is not None:
+            self._durable_bytes = max(self._durable_bytes, job.wait() or 0)
 
     def _interval_passed(self) -> bool:
         return (self._monotonic() - self._synced_at_s) * 1000 >= self._config.interval_ms
@@ -240,6 +268,8 @@ class Wal:
 
     def close(self) -> None:
         """Close the file as it is; nothing is synced or written. Closing twice is harmless."""
+        if self._ahead is not None:
+            self._ahead.cancel()
         if self._log is not None:
             self._log.close()
 

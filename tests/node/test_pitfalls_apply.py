@@ -79,6 +79,7 @@ def test_what_escapes_from_applying_ends_the_node_once_and_is_never_run_again(
                 calls.append(index)
                 raise Broken
 
+            sim.may_fail.add(leader.id)
             leader.core.machine.apply = apply  # type: ignore[method-assign, assignment]
             assert await sim.others(leader)[0].set(b"key", b"value")
             for _ in range(3):
@@ -268,6 +269,8 @@ def test_a_batch_that_a_pause_left_in_the_queue_is_made_again_once(tmp_path: Pat
             sim.network.heal()
             await sim.until(lambda: leader.core.raft.leader_id() not in (None, leader.id))
             replica._checkCommandsToApply = drain
+            leader.core.raft.tick()
+            assert not replica._SyncObj__commandsQueue._FastQueue__queue
             assert await write == 1
             await sim.settle()
             assert len(sim.digests()) == 1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from statemachine.errors import Rejected
+from statemachine.errors import DiskFailed, Rejected
 from statemachine.frame import KIND_BATCH, KIND_MARK, KIND_NOOP, Frame
 from statemachine.paths import Paths
 from statemachine.segment import SEGMENT_HEADER_BYTES, WAL_MAGIC, SegmentContents, read_segment
 from statemachine.wal import Wal, WalConfig
-from tests.support.crash import Crash, MemoryDisk
+from tests.support.crash import Crash, FailingDisk, MemoryDisk
 
 PATHS = Paths(Path("/data"))
 FRAME_BYTES = 36 + 10
@@ -67,6 +68,40 @@ def test_under_checkpoint_nothing_is_synced_until_it_is_asked_for() -> None:
     world.wal.sync()
     world.wal.sync()
     assert world.steps() == ["sync"]
+
+
+def test_under_checkpoint_a_thread_syncs_ahead_so_that_sealing_has_little_left() -> None:
+    world = World("checkpoint")
+    chunk = bytes(1024 * 1024)
+    for index in range(1, 5):
+        world.wal.append_one(KIND_BATCH, index, 1, chunk)
+    ahead_bytes = world.wal.size_bytes
+    world.wal.poll()  # begins it
+    world.wal.append_one(KIND_BATCH, 5, 1, b"behind it")
+    world.wal.rotate(6)  # waits for it
+    assert sorted(world.steps()[:7]) == [*["sync"] * 2, *["write"] * 5]
+    marks = [frame.durable_bytes for frame in world.frames()]
+    assert max(marks) <= ahead_bytes
+
+
+def test_a_sync_ahead_that_fails_stops_the_owner_at_the_next_poll() -> None:
+    memory = MemoryDisk()
+    memory.make_dir(PATHS.wal)
+    # The calls of rotate are open, write, sync and sync_dir; then comes one write.
+    disk: Any = FailingDisk(memory, fail_at=6)
+    wal = Wal(disk, PATHS, WalConfig(sync="checkpoint"), lambda: 0.0, newest=0)
+    wal.rotate(1)
+    wal.append_one(KIND_BATCH, 1, 1, bytes(5 * 1024 * 1024))
+    wal.poll()
+
+    def poll_until_it_raises() -> None:
+        for _ in range(1000):
+            wal.poll()
+            time.sleep(0.001)
+
+    with pytest.raises(DiskFailed, match="sync failed"):
+        poll_until_it_raises()
+    assert disk.failed == "sync"
 
 
 def test_under_interval_a_sync_comes_when_the_time_is_up_here_or_in_poll() -> None:

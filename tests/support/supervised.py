@@ -104,6 +104,20 @@ class Supervised:
             self.process.kill()
             self.wait(10)
             raise
+        finally:
+            self._end_left_over()
+
+    def _end_left_over(self) -> None:
+        """Kill nodes that a failed test left running: those that run our own configurations."""
+        if not (self.data_dir / "cluster.json").exists():
+            return
+        for pid in self.pids():
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except FileNotFoundError:
+                continue
+            if str(self.data_dir).encode() in words:
+                os.kill(pid, signal.SIGKILL)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
