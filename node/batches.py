@@ -261,9 +261,8 @@ class Batches:
         """Time passes: give up on waiters, send again, expire leases."""
         now_s = self._monotonic()
         while self._sealed and (waited_s := now_s - self._sealed[0].since_s) > self._park_s:
-            is_queued = self._pending and self._raft.leader_id() is not None
-            if is_queued and waited_s <= UNKNOWN_AFTER_S:
-                break  # not without a leader, only behind a full table: a slow write
+            if self._raft.leader_id() is not None and waited_s <= UNKNOWN_AFTER_S:
+                break  # a slow write: its turn comes when the table has room
             batch = self._sealed.popleft()
             self._sealed_bytes -= batch.builder.bytes_count
             self._fail(batch, Unavailable("no leader has been found in time"))

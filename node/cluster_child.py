@@ -118,7 +118,8 @@ class Child:
         except BlockingIOError:
             pass  # Somebody else still holds the pipe; what it says is not the node's.
         lines += self._kept([self._unfinished])
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         self._process.stdout.close()
         self._process = None
         return lines

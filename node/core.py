@@ -301,7 +301,7 @@ class Core:
             self._timer.cancel()
         self.batches.close(error)
         self.reads.close(error)
-        self.transfer.abort(error)
+        self.transfer.close(error)
         self.upkeep.close(error)
         self.snapshots.close()
 

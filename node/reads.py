@@ -152,12 +152,15 @@ class Reads:
         self._lease_sent_s = -lease_s
         self._lease_term = 0
         self._no_lease_term = 0
+        self._closed: Exception | None = None
 
     # -- asking -------------------------------------------------------------------------
 
     def read(self, level: Level, waiter: ReadWaiter) -> None:
         """Grant `waiter` a read of this level, now or later."""
-        if level is Level.EVENTUAL or (level is Level.LEASE and self._lease_holds()):
+        if self._closed is not None:
+            waiter.fail(self._closed)
+        elif level is Level.EVENTUAL or (level is Level.LEASE and self._lease_holds()):
             waiter.ready()
         else:
             self._group().waiters.append((self._monotonic() + self._park_s, waiter))
@@ -348,7 +351,8 @@ class Reads:
                 self._tell(waiter.fail, Unavailable("no leader confirmed the read in time"))
 
     def close(self, error: Exception) -> None:
-        """Fail everything that waits."""
+        """Fail everything that waits, and whatever comes later."""
+        self._closed = error
         self.on_change()
         waiting, self._waiting = self._waiting, None
         groups = list(self._unapplied) + ([waiting] if waiting is not None else [])

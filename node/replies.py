@@ -98,7 +98,8 @@ def error_reply(error: Exception, slot: int = 0) -> bytes:
         return error_line(f"{getattr(error, 'code', 'CLUSTERDOWN')} {error}")
     if isinstance(error, OutcomeUnknown):
         # NB: nothing here that a stock client retries by itself: that could apply it twice.
-        return error_line(f"{_UNKNOWN}: {error}" if str(error) else _UNKNOWN)
+        reason = str(error)
+        return error_line(_UNKNOWN if reason in _UNKNOWN else f"{_UNKNOWN}: {reason}")
     return error_line(f"ERR {error}")
 
 

@@ -39,6 +39,7 @@ class Transfer:
         self._target = ""
         self._deadline_s = 0.0
         self._sent = False
+        self._closed: KVError | None = None
 
     def begin(self, target: str | None, waiter: WriteWaiter) -> None:
         """Hand over to `target`, or to the peer that has acknowledged most.
@@ -48,7 +49,9 @@ class Transfer:
         """
         raft = self._raft
         up = raft.transport.peers_up()
-        if not raft.is_leader():
+        if self._closed is not None:
+            waiter.fail(self._closed)
+        elif not raft.is_leader():
             leader = raft.leader_id()
             waiter.fail(Rejected(f"{raft.node_id} is not the leader ({leader or 'nobody'} is)"))
         elif target == raft.node_id:
@@ -58,7 +61,7 @@ class Transfer:
         elif self._waiter is not None:
             waiter.fail(Unavailable("a hand-over is under way", code="BUSY"))
         elif not up or (target is not None and target not in up):
-            waiter.fail(Unavailable(f"{target or 'no peer'} is connected"))
+            waiter.fail(Unavailable(f"{target} is not connected" if target else "no peer is there"))
         else:
             self._target = target or max(
                 up, key=lambda peer: (raft.transport.acked_index(peer), peer)
@@ -97,6 +100,11 @@ class Transfer:
         """Go on without a hand-over."""
         if self._waiter is not None:
             self._end().fail(error)
+
+    def close(self, error: KVError) -> None:
+        """The node stops. Whoever comes later hears `error`."""
+        self._closed = error
+        self.abort(error)
 
     def _end(self) -> WriteWaiter:
         waiter = self._waiter

@@ -12,8 +12,8 @@
 
 Invariant: the journal is cut only below a durable snapshot, so whatever was cut can be sent.
 
-A crash between snapshot and cut leaves a longer journal, nothing else. A background job that
-fails is Fatal, told through the node's one door.
+A crash between snapshot and cut leaves a longer journal, which is cut after the next start.
+A background job that fails is Fatal, told through the node's one door.
 
 Proved by: tests/node/test_upkeep.py, tests/cluster/test_catch_up.py
 """
@@ -31,6 +31,7 @@ from node.logs import EventLog
 from node.raft import Raft
 from node.transfer import Transfer
 from statemachine import FileStateMachine
+from statemachine.frame import FRAME_HEADER_BYTES
 from statemachine.fs import FileSystem
 
 __all__ = ["Upkeep"]
@@ -80,8 +81,13 @@ class Upkeep:
         self._log = log
         self._next_s = self._next_disk_s = 0.0
         self._waiters: list[tuple[int, WriteWaiter]] = []
-        self._bytes_at_snapshot = 0
+        self._closed: KVError | None = None
+        self._keep_from = 0
+        """The journal is to be cut below this index."""
+        self._retained_bytes = 0
+        """What the journal holds of entries that are in the last snapshot, once it is cut."""
         self._seen_snapshot = self._snapshot_index()
+        self._plan_cut(self._seen_snapshot)  # a crash may have come before it
 
     def _snapshot_index(self) -> int:
         metadata = self._machine.snapshot_metadata
@@ -91,8 +97,8 @@ class Upkeep:
         """Make a snapshot of what is applied now, or later; the waiter gets [b"index-term"]
         when it is durable."""
         wanted = self._machine.last_applied.index
-        if wanted == 0:
-            waiter.fail(Unavailable("nothing has been written yet"))
+        if self._closed is not None or wanted == 0:
+            waiter.fail(self._closed or Unavailable("nothing has been written yet"))
             return
         self._waiters.append((wanted, waiter))
         self._tell_waiters(self._snapshot_index())
@@ -115,39 +121,47 @@ class Upkeep:
             return
         self._next_s = now_s + POLL_S
         self._machine.poll_background()
+        self._raft.journal.poll()
         index = self._snapshot_index()
         if index != self._seen_snapshot:
             self._seen_snapshot = index
-            self._after_snapshot(index)
+            self._log.info("snapshot made", index=index)
+            self._plan_cut(index)
+            self._tell_waiters(index)
         elif self._waiters or self._is_journal_long():
             self._machine.start_snapshot()  # False while another image is written: next time
         else:
             self._machine.maybe_checkpoint(now_s)
+        self._cut()
         if now_s >= self._next_disk_s:
             self._next_disk_s = now_s + _DISK_EVERY_S
             self._check_disk()
 
     def _is_journal_long(self) -> bool:
         """Longer than compact_bytes, and than the last snapshot: what is written for snapshots
-        is never more than what was logged, however large the store is."""
+        is never more than what was logged, however large the store is. And a new snapshot would
+        hold more than the last one, which the journal has been cut below."""
         metadata = self._machine.snapshot_metadata
         snapshot_bytes = metadata.size_bytes if metadata is not None else 0
-        grown_bytes = self._raft.journal.size_bytes - self._bytes_at_snapshot
-        return grown_bytes > max(self._compact_bytes, snapshot_bytes)
-
-    def _after_snapshot(self, index: int) -> None:
-        journal = self._raft.journal
-        # The snapshot's own entry stays, with one before it: PySyncObj starts at the second.
-        # So does what it has not applied again yet: after a restart it is behind the state.
-        keep_from = min(self._first_retained(index), index - 1, self._raft.applied_index())
-        journal.cut_below(keep_from)
-        self._bytes_at_snapshot = journal.size_bytes
-        self._log.info(
-            "snapshot made",
-            index=index,
-            journal_from=journal.first_index,
+        grown_bytes = self._raft.journal.size_bytes - self._retained_bytes
+        return (
+            grown_bytes > max(self._compact_bytes, snapshot_bytes)
+            and self._seen_snapshot < self._machine.last_applied.index
+            and self._keep_from <= self._raft.journal.first_index
         )
-        self._tell_waiters(index)
+
+    def _plan_cut(self, index: int) -> None:
+        first_retained, self._retained_bytes = self._first_retained(index)
+        # The snapshot's own entry stays, with one before it: PySyncObj starts at the second.
+        self._keep_from = min(first_retained, index - 1)
+
+    def _cut(self) -> None:
+        journal = self._raft.journal
+        # What PySyncObj has not applied again yet stays: after a restart it is behind the state.
+        if journal.first_index < self._keep_from <= self._raft.applied_index():
+            journal.cut_below(self._keep_from)
+            self._keep_from = journal.first_index
+            self._log.info("journal cut", first_index=journal.first_index)
 
     def _tell_waiters(self, index: int) -> None:
         told = [waiter for wanted, waiter in self._waiters if wanted <= index]
@@ -155,17 +169,19 @@ class Upkeep:
         for waiter in told:
             waiter.resolve([self._name()], 0, 1)
 
-    def _first_retained(self, index: int) -> int:
-        """The oldest entry to keep: `retain_bytes` of entries up to `index`."""
+    def _first_retained(self, index: int) -> tuple[int, int]:
+        """The oldest entry to keep, and the bytes from there to `index`: `retain_bytes`, about."""
         journal = self._raft.journal
+        if not journal:
+            return 0, 0  # a new node: PySyncObj has not begun its log yet
         retained_bytes = 0
         place = index - journal.first_index
         while 0 < place < len(journal):
-            retained_bytes += len(journal[place][0])
+            retained_bytes += len(journal[place][0]) + FRAME_HEADER_BYTES
             if retained_bytes > self._retain_bytes:
                 break
             place -= 1
-        return journal.first_index + max(place, 0)
+        return journal.first_index + max(place, 0), retained_bytes
 
     def _check_disk(self) -> None:
         free_bytes = self._disk.free_bytes(self._data_dir)
@@ -184,7 +200,8 @@ class Upkeep:
             self._log.info("writes taken again", free_bytes=free_bytes)
 
     def close(self, error: KVError) -> None:
-        """The node stops."""
+        """The node stops. Whoever comes later hears `error`."""
+        self._closed = error
         waiters, self._waiters = self._waiters, []
         for _, waiter in waiters:
             waiter.fail(error)

@@ -1,8 +1,8 @@
 """Fixtures of the tests that run real processes: clusters, and figures that are shown.
 
-    start_cluster(...)   a Cluster of the test's own, with its settings
-    cluster              one that the tests of a file share, whole again before each of them
-    figures("...")       a line for whoever reads the test's output, passed or not
+start_cluster(...)   a Cluster of the test's own, with its settings
+cluster              one that the tests of a file share, whole again before each of them
+figures("...")       a line for whoever reads the test's output, passed or not
 """
 
 from __future__ import annotations

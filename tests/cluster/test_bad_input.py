@@ -255,7 +255,8 @@ PEER_JUNK = {
     "arrays in arrays": struct.pack(">I", 2000) + NESTED[:2000],
     "an array that says it has 4 billion elements": struct.pack(">I", 5) + b"\xdd\xff\xff\xff\xff",
     "a map": struct.pack(">I", 3) + msgpack.packb({1: 2}),
-    "an object of a type of its own": struct.pack(">I", 7) + msgpack.packb([msgpack.ExtType(5, b"abc")]),
+    "an object of a type of its own": struct.pack(">I", 7)
+    + msgpack.packb([msgpack.ExtType(5, b"abc")]),
     "an unknown message": wire.encode(77, 1),
     "a message before the hello": wire.encode(wire.HIGHER_TERM, 1 << 60),
     "a vote before the hello": wire.encode(wire.VOTE, 1),

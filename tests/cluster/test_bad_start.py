@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.support.cluster import Cluster, NodeProcess
 from tests.support.supervised import ROOT, wait_until
@@ -33,7 +34,7 @@ def _trimaran(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "node", *map(str, words)],
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
         timeout=30,
@@ -264,22 +265,29 @@ def test_a_torn_end_above_the_durable_mark_is_cut_and_reported(
     cluster.equal_digest()
 
 
-def test_a_wiped_directory_does_not_pass_for_the_old_one(
-    start_cluster: StartCluster, figures: Figures
-) -> None:
+@pytest.mark.xfail(
+    strict=True,
+    reason="a wiped directory is in epoch 1 again and answers new writes with the results of old ones",
+)
+def test_a_wiped_directory_does_not_pass_for_the_old_one(start_cluster: StartCluster) -> None:
     """A node that forgot what it voted and promised must not be counted as if it had not."""
     cluster = start_cluster()
-    leader = cluster.leader()
-    node = cluster.others(leader)[0]
-    client = cluster.client(leader.id)
+    node, other = cluster.others(cluster.leader())
+    client = cluster.client(node.id)
     for number in range(50):
-        client.set(f"k{number}", "v")
+        client.set(f"old {number}", "v")
     node.kill()
     shutil.rmtree(node.data_dir)
     node.start()
-    time.sleep(2.0)
-    assert client.set("k", "v") is True
-    assert node.process is not None
-    ended = node.process.poll()
-    figures(f"exit code {ended}: {[line for line in node.lines if 'wipe' in line or 'epoch' in line][-1:]}")
-    assert not any("Traceback" in line for line in node.lines)
+    acked = []
+    try:
+        node.wait_ready()
+        with node.connect(timeout_s=3) as client:
+            for number in range(50):
+                client.set(f"new {number}", "v")
+                acked.append(f"new {number}")
+    except (AssertionError, redis.RedisError):
+        pass  # It may stop before, or lose its clients.
+    found = cluster.client(other.id).mget(["none", *acked])[1:]
+    assert None not in found, f"acknowledged and lost: {acked[found.index(None)]}"
+    assert node.reap(5) == 70

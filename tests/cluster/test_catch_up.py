@@ -1,8 +1,8 @@
 """A node that missed more than the journal keeps gets a snapshot, and follows on from there.
 
-    n3 away (killed, or paused)      n1, n2: 50,000 writes, snapshots made, journals cut
-    n3 back   <--- snapshot stream --- leader           "snapshot installed" in n3's log
-    n3        <--- appends ----------- leader           equal digest, goes on following
+n3 away (killed, or paused)      n1, n2: 50,000 writes, snapshots made, journals cut
+n3 back   <--- snapshot stream --- leader           "snapshot installed" in n3's log
+n3        <--- appends ----------- leader           equal digest, goes on following
 """
 
 from __future__ import annotations

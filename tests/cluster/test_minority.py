@@ -1,8 +1,8 @@
 """Without a majority nothing is promised: CLUSTERDOWN, UNKNOWN or a late OK, never a false OK.
 
-    n1 alone     write, read -> parked 2.5 s -> -CLUSTERDOWN: certainly not applied, ever
-    leader alone write just appended -> nobody acknowledges -> slow OK when they are back,
-                                        -UNKNOWN after 10 s when they are not
+n1 alone     write, read -> parked 2.5 s -> -CLUSTERDOWN: certainly not applied, ever
+leader alone write just appended -> nobody acknowledges -> slow OK when they are back,
+                                    -UNKNOWN after 10 s when they are not
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def test_a_write_that_a_lone_leader_appended_is_unknown_when_nobody_comes_back(
     call = _Call(leader, "INCR", "n")
     outcome = call.result()
     assert isinstance(outcome, redis.ResponseError)
-    assert str(outcome).startswith("UNKNOWN "), outcome
+    assert str(outcome) == "UNKNOWN write may or may not have been applied"
     for node in others:
         node.resume()
     cluster.leader()
@@ -145,9 +145,7 @@ def test_a_write_that_a_lone_leader_appended_is_unknown_when_nobody_comes_back(
     cluster.equal_digest()
 
 
-def test_a_paused_leaders_clients_get_a_true_ok_or_none(
-    cluster: Cluster, figures: Figures
-) -> None:
+def test_a_paused_leaders_clients_get_a_true_ok_or_none(cluster: Cluster, figures: Figures) -> None:
     """The leader sleeps with writes in its socket; the others go on; it wakes up."""
     leader = cluster.leader()
     others = cluster.others(leader)

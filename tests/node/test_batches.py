@@ -289,9 +289,7 @@ def test_where_clients_are_redirected_they_are_told_the_leader_and_nothing_is_pr
 # -- sending again --------------------------------------------------------------------------------
 
 
-def test_after_a_change_of_leader_everything_pending_is_sent_again_in_order_before_the_new() -> (
-    None
-):
+def test_after_a_change_everything_pending_is_sent_again_in_order_before_what_is_new() -> None:
     replica = Replica(leader="n2")
     waiters = []
     for number in range(3):
@@ -454,8 +452,8 @@ def test_too_much_waiting_is_answered_busy(monkeypatch: pytest.MonkeyPatch) -> N
     replica = Replica(leader=None)
     waiters = [replica.put(b"k", b"x" * 9_990) for _ in range(5)]
     errors = [waiter.error for waiter in waiters]
-    assert errors[:3] == [None, None, None]
-    assert [error.code for error in errors[3:] if isinstance(error, Unavailable)] == 2 * ["BUSY"]
+    assert errors[:2] == [None, None]
+    assert [error.code for error in errors[2:] if isinstance(error, Unavailable)] == 3 * ["BUSY"]
     replica.pass_time(PARK_S + 0.1)
     again = replica.put(b"k", b"x" * 9_990)
     assert again.error is None  # there is room again
@@ -533,6 +531,25 @@ def test_a_due_lease_is_expired_by_an_empty_batch_of_the_leader_to_the_milliseco
     assert replica.store.get(b"t") is None
     replica.pass_time(0.1)
     assert replica.log == []
+
+
+def test_leases_that_fall_due_one_after_the_other_are_each_expired() -> None:
+    replica = with_lease()
+    for key, ttl_ms in ((b"u", 1_500), (b"w", 2_000)):
+        insert = WriteCommand.Insert(key=key, value=b"v", ttl_ms=ttl_ms)
+        replica.batches.batch.add(WriteCommand(insert=insert))
+        replica.batches.submit(Waiter(), 0, 1)
+        replica.turns.run()
+        replica.commit()
+    left = []
+    for _ in range(3):
+        replica.pass_time(0.6)
+        replica.commit()
+        left.append(len(replica.store))
+    assert left == [3, 2, 1]
+    replica.pass_time(0.3)
+    replica.commit()
+    assert len(replica.store) == 0
 
 
 def test_a_follower_expires_nothing_by_itself() -> None:

@@ -89,7 +89,6 @@ class NodeProcess:
             | {
                 "PYTHONPATH": path,
                 "PYTHONUNBUFFERED": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
                 SUPERVISOR_VARIABLE: str(os.getpid()),
             },
         )

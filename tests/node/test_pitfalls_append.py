@@ -1,0 +1,309 @@
+"""Pitfalls P6 to P10, P18, P21 and P25 of PySyncObj: appends, acknowledgements, the commit index.
+
+Each pitfall has a test that shows it on the bare library (`test_pysyncobj_...`): when one of those
+fails, the library has been mended or changed, and the defence may be looked at again. The others
+show the defence, at the fence itself (tests/support/fence.py); whole nodes are shaken in
+tests/node/test_simulation.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from node import wire
+from node.errors import Fatal
+from tests.support.bare import Bare, bare_clock
+from tests.support.fence import Fence, entry
+
+
+@pytest.fixture(autouse=True)
+def _clock() -> Iterator[None]:
+    with bare_clock():
+        yield
+
+
+def follower(*log: tuple[int, int], commit: int = 1, term: int = 1) -> Bare:
+    """A follower of n1 whose log is 1@0 and `log`."""
+    bare = Bare("n2", ["n1", "n3"])
+    bare.append("n1", term, (1, 0), list(log), commit=commit)
+    bare.tick()
+    return bare
+
+
+# -- P6: an acknowledgement moves nextIndex back -------------------------------------------------
+
+
+def test_pysyncobj_sends_entries_in_flight_again_after_an_acknowledgement() -> None:
+    bare = Bare("n1", ["n2", "n3"])
+    bare.lead()
+    for number in range(3):
+        bare.propose(b"%d" % number)
+    bare.wire.messages.clear()
+    bare.acknowledged("n2", 2)
+    bare.advance(1)
+    bare.tick()
+    again = [entry[1] for to, sent in bare.sent("append_entries") for entry in sent["entries"]]
+    assert again == [3, 4, 5]
+
+
+def test_what_is_in_flight_is_not_sent_again() -> None:
+    fence = Fence()
+    fence.state.leads(term=1)
+    fence.log((2, 1), (3, 1), (4, 1), (5, 1))
+    for index in (2, 3, 4):
+        fence.send_append("n2", index - 1, entry(index, 1))
+    fence.take()
+    fence.send_append("n2", 2, entry(3, 1), entry(4, 1), entry(5, 1))
+    ((_, message),) = fence.take()
+    assert message[:5] == [wire.APPEND, 1, 1, 4, 1]
+    assert message[5] == [[1, 1, b"5@1"]]
+
+
+def test_a_new_link_carries_everything_anew() -> None:
+    fence = Fence()
+    fence.state.leads(term=1)
+    fence.log((2, 1), (3, 1))
+    fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
+    fence.transport.link_down("n2")
+    fence.transport.link_up("n2")
+    fence.take()
+    fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
+    ((_, message),) = fence.take()
+    assert [row[2] for row in message[5]] == [b"2@1", b"3@1"]
+
+
+# -- P7: an older append truncates what matches --------------------------------------------------
+
+
+def test_pysyncobj_truncates_applied_entries_when_an_older_append_comes_late(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bare = follower((2, 1), (3, 1), (4, 1), commit=4)
+    assert bare.raftLastApplied == 4
+    with caplog.at_level(logging.CRITICAL):
+        bare.append("n1", 1, (1, 0), [(2, 1)], commit=4)
+    assert bare.log == [(1, 0), (2, 1)]
+    assert "truncating already-applied" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("previous", "entries"),
+    [
+        pytest.param((1, 0), [(2, 1)], id="one old entry"),
+        pytest.param((1, 0), [], id="an old heartbeat"),
+        pytest.param((2, 1), [(3, 1), (4, 1)], id="the same again"),
+        pytest.param((1, 0), [(2, 1), (3, 1), (4, 1), (5, 1)], id="old and new"),
+    ],
+)
+def test_entries_that_match_are_never_truncated(
+    previous: tuple[int, int], entries: list[tuple[int, int]]
+) -> None:
+    fence = Fence()
+    fence.log((2, 1), (3, 1), (4, 1))
+    fence.receive_append("n2", 1, previous, *entries)
+    ((_, message),) = fence.delivered
+    assert message["prevLogIdx"] == 4
+    assert message["prevLogTerm"] == 1
+    assert [each[1] for each in message["entries"]] == [at for at, _ in entries if at > 4]
+
+
+def test_entries_that_differ_are_delivered_from_the_first_that_does() -> None:
+    fence = Fence()
+    fence.log((2, 1), (3, 1), (4, 1))
+    fence.receive_append("n2", 2, (1, 0), (2, 1), (3, 2), (4, 2))
+    ((_, message),) = fence.delivered
+    assert (message["prevLogIdx"], message["prevLogTerm"]) == (2, 1)
+    assert [each[1:] for each in message["entries"]] == [(3, 2), (4, 2)]
+
+
+@pytest.mark.parametrize("settled_by", ["PySyncObj", "the state machine before a restart"])
+def test_truncating_what_is_applied_is_fatal(settled_by: str) -> None:
+    fence = Fence()
+    fence.log((2, 1), (3, 1))
+    if settled_by == "PySyncObj":
+        fence.state.applied = 3
+    else:
+        fence.state.settled = 3
+    with pytest.raises(Fatal, match="truncate applied entry 3"):
+        fence.receive_append("n2", 2, (2, 1), (3, 2))
+    with pytest.raises(Fatal, match="disagrees on applied entry 3@2"):
+        fence.receive_append("n2", 2, (3, 2), (4, 2))
+    assert fence.delivered == []
+
+
+# -- P8: snapshot messages advance the commit index ----------------------------------------------
+
+
+def test_pysyncobj_applies_divergent_entries_on_a_snapshot_message() -> None:
+    bare = follower((2, 1), (3, 1))
+    bare.receive(
+        "n3", type="append_entries", term=2, commit_index=9, serialized=(b"half", True, False)
+    )
+    bare.tick()
+    assert bare.applied == [b"2@1", b"3@1"]
+
+
+def test_a_snapshot_advances_no_commit_index_and_says_nothing_before_it_is_believed() -> None:
+    fence = Fence()
+    fence.log((2, 1), (3, 1))
+    fence.state.follows("n2", term=2)
+    fence.transport.follow("n2", 2)
+    fence.transport.install("n2", 2)
+    ((_, message),) = fence.delivered
+    assert message["commit_index"] == 0
+    assert message["serialized"] == (b"", True, True)
+    assert fence.wire == []
+
+
+def test_pysyncobj_s_own_snapshot_message_starts_a_stream_of_ours() -> None:
+    fence = Fence()
+    fence.state.leads(term=1)
+    assert fence.send(
+        "n2", type="append_entries", term=1, commit_index=5, serialized=(b"", True, True)
+    )
+    assert fence.snapshots.started == ["n2"]
+    assert fence.wire == []
+
+
+# -- P9: an acknowledgement carries no term ------------------------------------------------------
+
+
+def test_pysyncobj_believes_an_acknowledgement_of_an_older_term() -> None:
+    ((_, acknowledgement),) = follower((2, 1)).sent("next_node_idx")
+    assert "term" not in acknowledgement
+    bare = Bare("n1", ["n2", "n3"])
+    bare.lead()
+    bare.propose(b"never sent to anybody")
+    bare.receive("n2", type="next_node_idx", next_node_idx=4, reset=False, success=True)
+    bare.tick()
+    assert bare.raftCommitIndex == 3
+
+
+@pytest.mark.parametrize("term", [1, 2, 4])
+def test_an_acknowledgement_of_another_term_is_dropped(term: int) -> None:
+    fence = Fence()
+    fence.log((2, 3), (3, 3))
+    fence.state.leads(term=3)
+    fence.receive("n2", wire.ACK, term, 4, False, True)
+    assert fence.delivered == []
+    assert fence.elections.calls == [("on_higher_term", term)]
+
+
+def test_an_acknowledgement_of_this_term_is_delivered() -> None:
+    fence = Fence()
+    fence.log((2, 3), (3, 3))
+    fence.state.leads(term=3)
+    fence.receive("n2", wire.ACK, 3, 4, False, True)
+    ((sender, message),) = fence.delivered
+    assert (sender, message["next_node_idx"], message["success"]) == ("n2", 4, True)
+
+
+def test_a_new_term_of_ours_forgets_what_was_acknowledged_and_sent() -> None:
+    fence = Fence()
+    fence.log((2, 3), (3, 3))
+    fence.state.leads(term=3)
+    fence.send_append("n2", 1, entry(2, 3), entry(3, 3))
+    fence.receive("n2", wire.ACK, 3, 4, False, True)
+    fence.state.leads(term=5)
+    fence.transport.became_leader()
+    assert fence.transport.acked_index("n2") == 0
+    fence.take()
+    fence.send_append("n2", 1, entry(2, 3), entry(3, 3))
+    assert len(fence.take()[0][1][5]) == 2
+
+
+# -- P10: an entry as large as the batch size ----------------------------------------------------
+
+
+def test_pysyncobj_cuts_an_entry_as_large_as_its_limit_so_that_it_never_arrives() -> None:
+    bare = Bare("n1", ["n2", "n3"], appendEntriesBatchSizeBytes=1000)
+    bare.lead()
+    bare.wire.messages.clear()
+    bare.propose(b"x" * 1970)
+    parts = [sent for to, sent in bare.sent("append_entries") if to == "n2"]
+    assert [part["transmission"] for part in parts] == ["start", "finish", "finish"]
+    peer = Bare("n2", ["n1", "n3"])
+    peer.receive("n1", **parts[0])
+    with pytest.raises((pickle.UnpicklingError, EOFError)):
+        peer.receive("n1", **parts[1])
+
+
+def test_a_cut_entry_is_fatal() -> None:
+    fence = Fence()
+    fence.state.leads(term=1)
+    with pytest.raises(Fatal, match="in pieces"):
+        fence.send(
+            "n2",
+            type="append_entries",
+            transmission="start",
+            data=b"",
+            term=1,
+            commit_index=1,
+            prevLogIdx=1,
+            prevLogTerm=0,
+        )
+
+
+# -- P18: a leader of a lower term ---------------------------------------------------------------
+
+
+def test_pysyncobj_tells_a_leader_of_a_lower_term_nothing() -> None:
+    bare = follower((2, 5), term=5)
+    bare.wire.messages.clear()
+    bare.append("n3", 3, (1, 0), [(2, 3)], commit=2)
+    bare.tick()
+    assert bare.wire.messages == []
+
+
+def test_a_leader_of_a_lower_term_is_told_ours() -> None:
+    fence = Fence()
+    fence.state.follows("n2", term=5)
+    fence.receive_append("n3", 3, (1, 0), (2, 3))
+    assert fence.delivered == []
+    assert fence.wire == [("n3", [wire.HIGHER_TERM, 5])]
+
+
+# -- P21: a malformed message is half applied ----------------------------------------------------
+
+
+def test_pysyncobj_adopts_the_term_of_a_message_that_it_then_cannot_read() -> None:
+    bare = Bare("n2", ["n1", "n3"])
+    with pytest.raises(KeyError):
+        bare.receive("n1", type="append_entries", term=9)
+    assert bare.raftCurrentTerm == 9
+
+
+@pytest.mark.parametrize("missing", range(1, 6))
+def test_a_message_with_a_field_missing_or_wrong_is_refused_as_a_whole(missing: int) -> None:
+    whole = [wire.APPEND, 9, 1, 1, 0, []]
+    for broken in (whole[:missing] + whole[missing + 1 :], whole[:missing] + [None] + whole[1:]):
+        with pytest.raises(wire.WireError):
+            wire.decode(wire.encode(*broken)[wire.LENGTH.size :])
+
+
+# -- P25: no flow control ------------------------------------------------------------------------
+
+
+def test_pysyncobj_sends_to_a_peer_that_takes_nothing_for_ever() -> None:
+    bare = Bare("n1", ["n2", "n3"])
+    bare.lead()
+    bare.wire.messages.clear()
+    for _ in range(200):
+        bare.propose(b"x" * 10_000)
+    sent = sum(len(each[0]) for _, message in bare.sent("append_entries") for each in message["entries"])
+    assert sent > 2 * 200 * 10_000
+
+
+def test_nothing_is_queued_behind_a_full_send_buffer_but_heartbeats() -> None:
+    fence = Fence()
+    fence.state.leads(term=1)
+    fence.log((2, 1), (3, 1))
+    fence.links.waiting_bytes["n2"] = 1001
+    assert fence.send_append("n2", 1, entry(2, 1)) is False
+    assert fence.wire == []
+    assert fence.send_append("n2", 3)
+    assert [to for to, _ in fence.wire] == ["n2"]
