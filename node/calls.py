@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from node.config import Config
 from node.errors import KVError, Rejected, Unavailable
@@ -31,6 +31,8 @@ from statemachine import Refusal, Scan
 from statemachine.commands import Condition, WriteCommand
 
 __all__ = ["Calls"]
+
+_I64_MAX: Final = 2**63 - 1
 
 
 class _Call:
@@ -65,6 +67,11 @@ class _Call:
         return self._future.__await__()
 
 
+def _check_number(name: str, number: int) -> None:
+    if not -_I64_MAX <= number <= _I64_MAX:
+        raise Rejected(f"{name} of {number} is out of range")
+
+
 class Calls:
     """The calls of class Node."""
 
@@ -91,8 +98,8 @@ class Calls:
             keep_ttl: leave the lifetime as it is.
             if_absent, if_present: write only then.
         """
-        if ttl_ms is not None and (keep_ttl or ttl_ms <= 0):
-            raise Rejected("ttl_ms must be positive, and not together with keep_ttl")
+        if ttl_ms is not None and (keep_ttl or not 0 < ttl_ms <= _I64_MAX):
+            raise Rejected("ttl_ms must be positive, in range, and not together with keep_ttl")
         if if_absent and if_present:
             raise Rejected("if_absent and if_present exclude each other")
         self._check(key, value)
@@ -108,7 +115,8 @@ class Calls:
 
     async def delete(self, *keys: bytes) -> int:
         """Remove keys; how many were there."""
-        self._check(*keys)
+        for key in keys:
+            self._check(key)
         command = WriteCommand(delete_keys=WriteCommand.DeleteKeys(keys=keys))
         return int(await self._write(command))
 
@@ -121,12 +129,14 @@ class Calls:
     async def increment(self, key: bytes, delta: int = 1) -> int:
         """Add to a decimal number (an absent key is 0); the sum."""
         self._check(key)
+        _check_number("delta", delta)
         command = WriteCommand(add=WriteCommand.Add(key=key, delta=delta))
         return int(await self._write(command))
 
     async def expire(self, key: bytes, ttl_ms: int) -> bool:
-        """Give a key a lifetime; whether it was there."""
+        """Give a key a lifetime; whether it was there. Without one left (<= 0) it is removed."""
         self._check(key)
+        _check_number("ttl_ms", ttl_ms)
         command = WriteCommand(expire=WriteCommand.Expire(key=key, ttl_ms=ttl_ms))
         return bool(await self._write(command))
 
@@ -137,6 +147,9 @@ class Calls:
 
     async def _write(self, command: WriteCommand) -> Any:
         service = self._started()
+        entry_bytes_max = self._config.limits.entry_bytes_max
+        if command.ByteSize() > entry_bytes_max:
+            raise Rejected(f"command of {command.ByteSize()} bytes, {entry_bytes_max} allowed")
         call = _Call()
         batch = service.batch
         start = batch.width
@@ -144,13 +157,12 @@ class Calls:
         service.submit(call, start, batch.width)
         return await call
 
-    def _check(self, key: bytes, *rest: bytes) -> None:
+    def _check(self, key: bytes, value: bytes = b"") -> None:
         limits = self._config.limits
         if len(key) > limits.key_bytes_max:
             raise Rejected(f"key of {len(key)} bytes, {limits.key_bytes_max} allowed")
-        for value in rest:
-            if len(value) > limits.value_bytes_max:
-                raise Rejected(f"value of {len(value)} bytes, {limits.value_bytes_max} allowed")
+        if len(value) > limits.value_bytes_max:
+            raise Rejected(f"value of {len(value)} bytes, {limits.value_bytes_max} allowed")
 
     # -- reads ------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ Proved by: tests/node/test_node.py, tests/cluster
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import traceback
 from collections.abc import Callable
@@ -94,20 +95,22 @@ class Core:
         self.identity = Identity(
             config.node.data_dir, config.node.id, [each.id for each in config.members], disk
         )
-        try:
-            self._open_data()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.identity.release)
+            self._open_machine()
+            undo.callback(self.machine.close)
+            self._open_journal()
+            undo.callback(self.journal.abandon)
+            align(self.journal, self.machine, self.log)
             self._connect()
-        except BaseException:
-            self.identity.release()
-            raise
+            undo.pop_all()
 
     # -- putting together -------------------------------------------------------------------
 
-    def _open_data(self) -> None:
-        config, disk = self.config, self._disk
-        directory = config.node.data_dir
+    def _open_machine(self) -> None:
+        config = self.config
         self.machine = FileStateMachine(
-            directory,
+            config.node.data_dir,
             wal=WalConfig(
                 sync=config.wal.sync,  # type: ignore[arg-type]  # checked by node.config
                 interval_ms=config.wal.interval_ms,
@@ -118,14 +121,18 @@ class Core:
                 bytes=config.checkpoint.bytes,
                 interval_ms=config.checkpoint.interval_ms,
             ),
-            disk=disk,
+            disk=self._disk,
             monotonic=self._clock.monotonic,
             lock=False,
         )
-        files = JournalFiles(directory / "journal", disk, config.journal.segment_bytes_max)
+
+    def _open_journal(self) -> None:
+        config, disk = self.config, self._disk
+        directory = config.node.data_dir / "journal"
+        files = JournalFiles(directory, disk, config.journal.segment_bytes_max)
         self.journal = FileJournal(
             files,
-            TermFile(directory / "journal" / "term", disk),
+            TermFile(directory / "term", disk),
             call_soon_threadsafe=self._loop.call_soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
@@ -133,7 +140,6 @@ class Core:
         )
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
-        align(self.journal, self.machine, self.log)
 
     def _connect(self) -> None:
         config, clock = self.config, self._clock
@@ -262,9 +268,12 @@ class Core:
 
         Raises:
             OSError: the peer address cannot be bound.
+            Fatal: what is in the journal cannot be applied; `on_failure` was told why.
         """
         self._started = True
         self.raft.start()
+        if self._ended:
+            raise Fatal("the node failed while it started")
         await self.links.start()
         self.elections.heard_leader()  # starting took time: nobody is overdue yet
         self._ticked_s = self._clock.monotonic()
@@ -286,14 +295,18 @@ class Core:
         if not failed:
             self._end(Unavailable("the node stops"))
         await self.links.close()
-        if failed:
-            self.journal.abandon()
-        else:
-            self.raft.close()
         try:
-            self.machine.close()
-        finally:
-            self.identity.release()
+            with contextlib.ExitStack() as last:  # whatever fails, the directory is let go
+                last.callback(self.identity.release)
+                last.callback(self.machine.close)
+                if failed:
+                    self.journal.abandon()
+                else:
+                    self.raft.close()
+        except Fatal as error:
+            if not failed:
+                raise
+            self.log.warning("what has failed does not close well", reason=str(error))
 
     def _end(self, error: KVError) -> None:
         self._ended = True
@@ -320,12 +333,16 @@ class Core:
     # -- events -------------------------------------------------------------------------------
 
     def _on_timer(self) -> None:
+        if self._ended:
+            return
         self._timer = self._loop.call_later(TICK_S, self._on_timer)
         self._watch_loop()
         self._guard(self._tick_rooms)
 
     def _tick_rooms(self) -> None:
         self.raft.tick()
+        if self._ended:
+            return
         self.elections.tick()
         self.reads.tick()
         self.batches.tick()

@@ -26,7 +26,7 @@ names; randomness is handed in.
 
 Does not do: change terms or votes itself (PySyncObj does, node.journal keeps them).
 
-Proved by: tests/node/test_elections.py, tests/node/test_pitfalls.py
+Proved by: tests/node/test_elections.py, tests/node/test_pitfalls_elections.py
 """
 
 from __future__ import annotations

@@ -25,12 +25,14 @@ does not hold A (a crash during a snapshot's installation, or lost un-synced ent
 committed elsewhere), A is made durable in a checkpoint and the journal begins anew with the
 two entries (A-1, A) as placeholders: they are in the state already and are never sent, since
 a peer that needs them gets the snapshot. PySyncObj then starts at the journal's second entry
-and applies the rest again; entries at or below A change nothing in the state machine.
+and applies the rest again; entries at or below A change nothing in the state machine. So the
+journal must begin before A (node.upkeep cuts it so); one that does not is Fatal.
 
 Invariants: `apply` is called with rising indexes; nothing is proposed from within `apply`;
 after the first failure no tick ever runs again.
 
-Proved by: tests/node/test_raft.py, tests/node/test_pitfalls.py, tests/cluster
+Proved by: tests/node/test_raft.py, tests/node/test_pitfalls_apply.py,
+tests/node/test_pitfalls_durable.py, tests/node/test_pysyncobj_seams.py, tests/cluster
 """
 
 from __future__ import annotations

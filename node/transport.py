@@ -10,7 +10,8 @@ What each message needs (the numbers are the pitfalls of PYSYNCOBJ.md):
                 P10  a chunked entry would never replicate: one is a bug of ours, so Fatal.
                 P25  nothing is queued behind send_buffer_bytes_max: the peer will ask again.
                      Encoded once for all peers. An empty append is left out when an append has
-                     just gone and there is no news in it.
+                     just gone and there is no news in it. A placeholder (node.raft) is never
+                     sent: the snapshot goes instead.
   append, in    P7   PySyncObj truncates matching, even applied, entries when an older append
                      comes late: entries that match (index and term) are skipped first.
                      Truncating an applied entry is Fatal.
@@ -26,6 +27,7 @@ What each message needs (the numbers are the pitfalls of PYSYNCOBJ.md):
                      the leader itself; the rest follows when our sync is done.
   snapshot      P8   PySyncObj's own transfer is not used (no flow control, blind commit):
                      what it would send starts a stream of our own (node.snapshots).
+                P15  it acknowledges even what it failed to install: muted until it was seen.
   votes              node.elections.   reads: node.reads.   anything else: refused.
 
 Invariants: `verified_index` is the highest index known to equal the leader's log, in this
@@ -35,7 +37,8 @@ On a crash nothing here is needed again: what was acknowledged is in the journal
 
 Does not do: sockets (node.links), bytes (node.wire), decide (PySyncObj).
 
-Proved by: tests/node/test_transport.py, tests/node/test_pitfalls.py
+Proved by: tests/node/test_transport.py, tests/node/test_pitfalls_append.py,
+tests/node/test_simulation.py
 """
 
 from __future__ import annotations

@@ -193,7 +193,6 @@ PROOFS_COMING = {
     "tests/node/test_entry.py",
     "tests/node/test_links.py",
     "tests/node/test_node.py",
-    "tests/node/test_pitfalls.py",
     "tests/node/test_raft.py",
     "tests/node/test_session_order.py",
     "tests/node/test_snapshots.py",

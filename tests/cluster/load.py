@@ -16,6 +16,7 @@ Counters does the same with INCR, where a write that is applied twice would show
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from types import TracebackType
@@ -161,7 +162,7 @@ class _Clients:
         return max(
             (
                 later - earlier
-                for earlier, later in zip(times, times[1:], strict=False)
+                for earlier, later in itertools.pairwise(times)
                 if later >= start_s and earlier <= stop_s
             ),
             default=0.0,
@@ -210,7 +211,10 @@ class _Counter(_Worker):
         self.shared: list[int] = []
 
     def step(self, client: redis.Redis) -> None:
-        own, shared = client.pipeline(transaction=False).incr(f"c{self.number}").incr("c").execute()
+        pipeline = client.pipeline(transaction=False)
+        pipeline.incr(f"c{self.number}")
+        pipeline.incr("c")
+        own, shared = pipeline.execute()
         self.own.append(own)
         self.shared.append(shared)
 
@@ -235,7 +239,7 @@ class Counters(_Clients):
         shared = [number for counter in self._counters for number in counter.shared]
         assert len(shared) == len(set(shared)), "an INCR was answered twice with the same number"
         for counter in self._counters:
-            for earlier, later in zip(counter.own, counter.own[1:], strict=False):
+            for earlier, later in itertools.pairwise(counter.own):
                 assert later > earlier
             # A number of our own that nobody was told of: a write whose connection died.
             total = int(client.get(f"c{counter.number}") or 0)

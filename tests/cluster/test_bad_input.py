@@ -141,7 +141,7 @@ CLIENT_JUNK = {
 
 def test_junk_on_the_client_port_harms_nobody_else(cluster: Cluster) -> None:
     port = cluster["n1"].port
-    problems = []
+    problems: list[tuple[object, ...]] = []
     with _beside_writers(cluster):
         for name, (sent, reply, closes) in CLIENT_JUNK.items():
             said, closed = _talk(port, sent)

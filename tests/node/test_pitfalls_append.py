@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_a_snapshot_advances_no_commit_index_and_says_nothing_before_it_is_belie
     ((_, message),) = fence.delivered
     assert message["commit_index"] == 0
     assert message["serialized"] == (b"", True, True)
-    assert fence.wire == []
+    assert fence.outgoing == []
 
 
 def test_pysyncobj_s_own_snapshot_message_starts_a_stream_of_ours() -> None:
@@ -166,7 +167,7 @@ def test_pysyncobj_s_own_snapshot_message_starts_a_stream_of_ours() -> None:
         "n2", type="append_entries", term=1, commit_index=5, serialized=(b"", True, True)
     )
     assert fence.snapshots.started == ["n2"]
-    assert fence.wire == []
+    assert fence.outgoing == []
 
 
 # -- P9: an acknowledgement carries no term ------------------------------------------------------
@@ -264,7 +265,7 @@ def test_a_leader_of_a_lower_term_is_told_ours() -> None:
     fence.state.follows("n2", term=5)
     fence.receive_append("n3", 3, (1, 0), (2, 3))
     assert fence.delivered == []
-    assert fence.wire == [("n3", [wire.HIGHER_TERM, 5])]
+    assert fence.outgoing == [("n3", [wire.HIGHER_TERM, 5])]
 
 
 # -- P21: a malformed message is half applied ----------------------------------------------------
@@ -279,8 +280,9 @@ def test_pysyncobj_adopts_the_term_of_a_message_that_it_then_cannot_read() -> No
 
 @pytest.mark.parametrize("missing", range(1, 6))
 def test_a_message_with_a_field_missing_or_wrong_is_refused_as_a_whole(missing: int) -> None:
-    whole = [wire.APPEND, 9, 1, 1, 0, []]
-    for broken in (whole[:missing] + whole[missing + 1 :], whole[:missing] + [None] + whole[1:]):
+    whole: list[Any] = [wire.APPEND, 9, 1, 1, 0, []]
+    before, after = whole[:missing], whole[missing + 1 :]
+    for broken in ([*before, *after], [*before, None, *after]):
         with pytest.raises(wire.WireError):
             wire.decode(wire.encode(*broken)[wire.LENGTH.size :])
 
@@ -294,7 +296,9 @@ def test_pysyncobj_sends_to_a_peer_that_takes_nothing_for_ever() -> None:
     bare.wire.messages.clear()
     for _ in range(200):
         bare.propose(b"x" * 10_000)
-    sent = sum(len(each[0]) for _, message in bare.sent("append_entries") for each in message["entries"])
+    sent = sum(
+        len(each[0]) for _, message in bare.sent("append_entries") for each in message["entries"]
+    )
     assert sent > 2 * 200 * 10_000
 
 
@@ -304,6 +308,6 @@ def test_nothing_is_queued_behind_a_full_send_buffer_but_heartbeats() -> None:
     fence.log((2, 1), (3, 1))
     fence.links.waiting_bytes["n2"] = 1001
     assert fence.send_append("n2", 1, entry(2, 1)) is False
-    assert fence.wire == []
+    assert fence.outgoing == []
     assert fence.send_append("n2", 3)
-    assert [to for to, _ in fence.wire] == ["n2"]
+    assert [to for to, _ in fence.outgoing] == ["n2"]

@@ -30,6 +30,13 @@ from node.raft import Replica
 from tests.support.bare import Bare, bare_clock
 from tests.support.fence import entry
 
+SETTINGS = """
+    autoTick appendEntriesUseBatch commandsWaitLeader commandsQueueSize raftMinTimeout
+    raftMaxTimeout appendEntriesPeriod leaderFallbackTimeout connectionTimeout
+    appendEntriesBatchSizeBytes journalFile fullDumpFile serializer deserializer
+    serializeChecker logCompactionMinEntries logCompactionMinTime onStateChanged
+"""
+
 
 @pytest.fixture(autouse=True)
 def _clock() -> Iterator[None]:
@@ -180,7 +187,7 @@ def test_the_states_are_numbered_follower_candidate_leader() -> None:
 
 def test_a_change_of_state_is_told_before_the_first_entry_of_the_term_is_sent() -> None:
     told: list[tuple[int, int, int]] = []
-    bare = Bare(
+    bare: Bare = Bare(
         "n1",
         ["n2", "n3"],
         onStateChanged=lambda old, new: told.append((old, new, len(bare.sent("append_entries")))),
@@ -314,13 +321,8 @@ def test_the_settings_that_are_used_exist_and_the_election_timeout_has_its_lower
     with pytest.raises(AssertionError):  # hence the deadline that `stand` sets
         conf.validate()
     known = inspect.getsource(SyncObjConf)
-    for name in (
-        "autoTick appendEntriesUseBatch commandsWaitLeader commandsQueueSize raftMinTimeout "
-        "raftMaxTimeout appendEntriesPeriod leaderFallbackTimeout connectionTimeout "
-        "appendEntriesBatchSizeBytes journalFile fullDumpFile serializer deserializer "
-        "serializeChecker logCompactionMinEntries logCompactionMinTime onStateChanged"
-    ).split():
-        assert f"'{name}'" in known or f'"{name}"' in known, name
+    for name in SETTINGS.split():
+        assert f"'{name}'" in known, name
 
 
 # -- what node.transport uses --------------------------------------------------------------------

@@ -143,10 +143,17 @@ async def chaos(
     await sim.settle()
     node = next(iter(sim.nodes.values()))
     count = int(await node.get(b"counter") or 0)
-    for key, value in clients.written.items():
-        assert await node.get(key, consistency="eventual") == value, f"lost {key!r}"
+    await check_everything_written(sim, clients)
     assert len(sim.digests()) == 1
     return clients, count
+
+
+async def check_everything_written(sim: Simulation, clients: Clients) -> None:
+    """Every acknowledged write is there."""
+    node = next(iter(sim.nodes.values()))
+    await node.get(b"", consistency="linearizable")
+    for key, value in list(clients.written.items()):
+        assert await node.get(key, consistency="eventual") == value, f"lost {key!r}"
 
 
 def assert_nothing_was_truncated(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,13 +187,47 @@ def test_crashes_lose_nothing_that_was_acknowledged(
     assert_nothing_was_truncated(caplog)
 
 
+@pytest.mark.parametrize("seed", range(31, 34))
+def test_power_failures_of_all_machines_lose_nothing_that_was_acknowledged(
+    seed: int, tmp_path: Path
+) -> None:
+    """Disks take 5 to 50 ms to sync, so that at each failure much is written and not yet synced."""
+    chance = random.Random(seed)
+    with Simulation(3, tmp_path, seed) as sim:
+
+        async def story() -> None:
+            await sim.ready()
+            clients = Clients(sim, 0)
+            work = [
+                sim.loop.create_task(clients.write(node, client))
+                for node in sim.nodes.values()
+                for client in range(8)
+            ]
+            for _ in range(8):
+                for node in sim.nodes.values():
+                    node.journal.sync_s = chance.uniform(0.005, 0.05)
+                await asyncio.sleep(chance.uniform(0.5, 1.0))
+                for node in sim.nodes.values():
+                    node.crash(chance.choice([Crash.SYNCED, Crash.MIXED]), chance.randrange(99))
+                await sim.start()
+                await sim.settle()
+                await check_everything_written(sim, clients)
+            clients.stopped = True
+            await sim.until(lambda: all(task.done() for task in work), within_s=30)
+            count = int(await sim.nodes["n1"].get(b"counter") or 0)
+            assert clients.counted <= count <= clients.counted + clients.uncertain
+            assert len(clients.written) > 200
+
+        sim.run(story())
+
+
 @pytest.mark.parametrize(("seed", "count"), [(21, 3), (22, 3), (23, 5), (24, 5)])
 def test_snapshots_and_cut_journals_lose_nothing_under_crashes(
     seed: int, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
     with Simulation(count, tmp_path, seed, journal=SMALL_JOURNAL) as sim:
-        clients, counter = sim.run(chaos(sim, for_s=8, crashes=True, padding_bytes=6000))
+        clients, counter = sim.run(chaos(sim, for_s=24 / count, crashes=True, padding_bytes=6000))
         assert clients.counted <= counter <= clients.counted + clients.uncertain
         assert any(node.journal.first_index > 1 for node in sim.nodes.values())
     assert_nothing_was_truncated(caplog)

@@ -31,11 +31,15 @@ __all__ = ["Bare", "bare_clock"]
 _now_s = [0.0]
 
 
+def _monotonic() -> float:
+    return _now_s[0]
+
+
 @contextmanager
 def bare_clock() -> Iterator[None]:
     """PySyncObj's clock is in our hand meanwhile (an autouse fixture of the tests)."""
     _now_s[0] = 1000.0
-    with mock.patch("pysyncobj.syncobj.monotonicTime", lambda: _now_s[0]):
+    with mock.patch("pysyncobj.syncobj.monotonicTime", _monotonic):
         yield
 
 

@@ -26,7 +26,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -137,7 +136,8 @@ class NodeProcess:
 
     def reap(self, timeout_s: float = 10) -> int:
         """Wait for the end of the process; its exit code."""
-        assert self.process is not None and self._reader is not None
+        assert self.process is not None
+        assert self._reader is not None
         code = self.process.wait(timeout_s)
         self._reader.join(5)
         self.process = None
@@ -193,6 +193,11 @@ class NodeProcess:
             index, text = client.execute_command("TRI.DIGEST")
         return int(index), text.decode()
 
+    @property
+    def all_lines(self) -> list[str]:
+        """What it printed in all its lives."""
+        return self.earlier + self.lines
+
     def find(self, part: str) -> list[str]:
         """The lines of this life that hold `part`."""
         return [line for line in self.lines if part in line]
@@ -202,7 +207,7 @@ def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
     assert process.stdout is not None
     with process.stdout as stream:
         for line in stream:
-            lines.append(line.rstrip("\n"))
+            lines.append(line.rstrip("\n"))  # noqa: PERF401 - as it comes, not at the end
 
 
 def _state(pid: int) -> str:

@@ -5,7 +5,8 @@
     fence.log((2, 3), (3, 3))          entries behind the log, durable
     fence.send("n2", ...)              PySyncObj sends
     fence.receive("n2", wire.ACK, ...) a peer's message comes in, through encode and decode
-    fence.wire                         what left: [(to, [kind, field, ...]), ...]; `take()` empties it
+    fence.outgoing                     what left: [(to, [kind, field, ...]), ...]
+    fence.take()                       the same, and it is empty again
     fence.delivered                    what PySyncObj was told: [(from, {...}), ...]
 
 The PySyncObj of this stand-in does nothing but record; its log is changed only by the test, or,
@@ -244,7 +245,7 @@ class Fence:
         self.transport.setOnNodeDisconnectedCallback(lambda node: self.connected.discard(node.id))
 
     @property
-    def wire(self) -> list[tuple[str, wire.Message]]:
+    def outgoing(self) -> list[tuple[str, wire.Message]]:
         return self.links.sent
 
     def take(self) -> list[tuple[str, wire.Message]]:

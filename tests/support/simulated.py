@@ -1,10 +1,10 @@
 """Whole nodes on one loop, with time, network, fsync and disk in the test's hand.
 
-    VirtualLoop      an asyncio loop whose clock jumps to the next timer: no test waits for time
-    Network          links between nodes: cut, healed, slowed; frames in order, or lost with the link
+    VirtualLoop      no test waits for time (tests/support/virtual.py)
+    Network          links between nodes: cut, healed, slowed (tests/support/network.py)
     SteppedJournal   the journal with its sync as a timer instead of a thread: slow, held or done
     SimulatedNode    a Core with the calls of class Node (`await node.set(...)`) on a MemoryDisk
-    Simulation       some of them: `with Simulation(3, seed) as sim: sim.run(sim.leader())`
+    Simulation       some of them: `with Simulation(3, tmp_path, seed) as sim: sim.run(story())`
 
 All that is random comes from the seed. PySyncObj's clock is the loop's too. What is real: every
 room of the node between the client's call and the bytes of a frame, and PySyncObj.
@@ -21,66 +21,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from unittest import mock
 
-from node import wire
 from node.calls import Calls
-from node.clock import Clock
 from node.config import Address, Config, JournalSection, Member, NodeSection, RaftSection
 from node.core import Core
 from node.errors import KVError
 from node.journal import FileJournal
-from node.links import LinkEvents
 from tests.support.crash import Crash, MemoryDisk
+from tests.support.network import Network, SimulatedLinks
+from tests.support.virtual import WALL_AT_START_MS, VirtualClock, VirtualLoop
 
-__all__ = ["Network", "SimulatedNode", "Simulation", "SteppedJournal", "VirtualLoop"]
+__all__ = [
+    "WALL_AT_START_MS",
+    "SimulatedNode",
+    "Simulation",
+    "SteppedJournal",
+    "outcome_of",
+]
 
 T = TypeVar("T")
-_STARTED_AT_S = 1_000.0
-WALL_AT_START_MS = 1_700_000_000_000
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time stands still while something is to do, and jumps when nothing is."""
-
-    def __init__(self) -> None:
-        self.now_s = _STARTED_AT_S
-        super().__init__(_Jump(self))
-
-    def time(self) -> float:
-        return self.now_s
-
-
-class _Jump(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            raise AssertionError("nothing will ever happen in this loop again")
-        self._loop.now_s += max(timeout, 0.0)
-        return super().select(0)
-
-
-class VirtualClock(Clock):
-    """The loop's clock, as a node reads it."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def wall_ms(self) -> int:
-        seconds = self._loop.now_s - _STARTED_AT_S
-        return WALL_AT_START_MS + int(seconds * 1000) + self.offset_ms
-
-    def monotonic(self) -> float:
-        return self._loop.now_s
 
 
 class SteppedJournal(FileJournal):
@@ -130,189 +94,6 @@ class SteppedJournal(FileJournal):
         super().abandon()
 
 
-class Network:
-    """Every link of the simulation.
-
-    Args:
-        delay_s: range of the time a frame takes.
-    """
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, seed: int, delay_s: tuple[float, float]
-    ) -> None:
-        self.loop = loop
-        self.delay_s = delay_s
-        self.slow: dict[tuple[str, str], tuple[float, float]] = {}
-        """Delays of single directions: (from, to) -> range."""
-        self.cut_pairs: set[frozenset[str]] = set()
-        self.frames: list[tuple[str, str, wire.Message]] | None = None
-        """Set to a list to see all that is delivered: (from, to, message)."""
-        self._seed = seed
-        self._chances: dict[tuple[str, str], random.Random] = {}
-        self._ends: dict[str, SimulatedLinks] = {}
-        self._sessions: dict[frozenset[str], _Session] = {}
-
-    def links(self, me: Member, others: tuple[Member, ...], **options: Any) -> SimulatedLinks:
-        """In place of node.links.Links."""
-        return SimulatedLinks(self, me, others, **options)
-
-    def chance(self, sender: str, to: str) -> random.Random:
-        """Randomness of one direction, whatever order others are asked in."""
-        key = (sender, to)
-        if key not in self._chances:
-            self._chances[key] = random.Random(f"{self._seed} {sender} {to}")
-        return self._chances[key]
-
-    def delay_of(self, sender: str, to: str) -> float:
-        return self.chance(sender, to).uniform(*self.slow.get((sender, to), self.delay_s))
-
-    def cut(self, one: str, other: str, *, notice_s: float = 0.0) -> None:
-        """Lose what is on its way and all that follows; each side notices within `notice_s`."""
-        pair = frozenset((one, other))
-        self.cut_pairs.add(pair)
-        self.break_session(pair, notice_s)
-
-    def break_session(self, pair: frozenset[str], notice_s: float = 0.0) -> None:
-        """Reset the connection; it is dialled again unless it is cut."""
-        session = self._sessions.pop(pair, None)
-        if session is not None:
-            session.dead = True
-            for end, peer_id in session.ends():
-                after_s = self.chance(end.me.id, peer_id).uniform(0, notice_s)
-                self.loop.call_later(after_s, end.down, peer_id, session)
-        self._redial(pair)
-
-    def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """Take back a cut, or all of them and every delay."""
-        if one is None or other is None:
-            pairs = list(self.cut_pairs)
-            self.cut_pairs.clear()
-            self.slow.clear()
-        else:
-            pairs = [frozenset((one, other))]
-            self.cut_pairs.discard(pairs[0])
-        for pair in pairs:
-            self._redial(pair)
-
-    def join(self, end: SimulatedLinks) -> None:
-        self._ends[end.me.id] = end
-        for peer_id in end.members:
-            self._redial(frozenset((end.me.id, peer_id)))
-
-    def leave(self, end: SimulatedLinks) -> None:
-        if self._ends.get(end.me.id) is end:
-            del self._ends[end.me.id]
-            for peer_id in end.members:
-                self.break_session(frozenset((end.me.id, peer_id)))
-
-    def _redial(self, pair: frozenset[str]) -> None:
-        self.loop.call_later(0.05, self._connect, pair)
-
-    def _connect(self, pair: frozenset[str]) -> None:
-        if pair in self.cut_pairs or pair in self._sessions or not pair <= self._ends.keys():
-            return
-        one, other = sorted(pair)
-        session = _Session(self, self._ends[one], self._ends[other])
-        self._sessions[pair] = session
-        for end, peer_id in session.ends():
-            end.up(peer_id, session)
-
-
-class _Session:
-    """One connection of two nodes: frames in order, until it is dead."""
-
-    def __init__(self, network: Network, one: SimulatedLinks, other: SimulatedLinks) -> None:
-        self._network = network
-        self._pair = (one, other)
-        self._last_s = {one.me.id: 0.0, other.me.id: 0.0}
-        self.waiting_bytes = {one.me.id: 0, other.me.id: 0}
-        self.dead = False
-
-    def ends(self) -> list[tuple[SimulatedLinks, str]]:
-        one, other = self._pair
-        return [(one, other.me.id), (other, one.me.id)]
-
-    def send(self, sender: str, to: str, frame: bytes) -> None:
-        network = self._network
-        # Strictly rising: the loop keeps no order among timers of the same moment.
-        at_s = max(network.loop.time() + network.delay_of(sender, to), self._last_s[to] + 1e-7)
-        self._last_s[to] = at_s
-        self.waiting_bytes[to] += len(frame)
-        network.loop.call_at(at_s, self._arrive, sender, to, frame)
-
-    def _arrive(self, sender: str, to: str, frame: bytes) -> None:
-        self.waiting_bytes[to] -= len(frame)
-        if self.dead:
-            return
-        end = next(end for end in self._pair if end.me.id == to)
-        message = wire.decode(frame[wire.LENGTH.size :])
-        if self._network.frames is not None:
-            self._network.frames.append((sender, to, message))
-        assert len(frame) - wire.LENGTH.size <= end.frame_bytes_max
-        end.events.message(sender, message)
-        end.events.received()
-
-
-class SimulatedLinks:
-    """node.links.Links on the simulated network."""
-
-    def __init__(
-        self,
-        network: Network,
-        me: Member,
-        others: tuple[Member, ...],
-        *,
-        frame_bytes_max: int,
-        events: LinkEvents,
-        **rest: Any,
-    ) -> None:
-        self._network = network
-        self.me = me
-        self.members = {member.id: member for member in others}
-        self.frame_bytes_max = frame_bytes_max
-        self.events = events
-        self._open: dict[str, _Session] = {}
-        self._closed = False
-
-    async def start(self) -> None:
-        self._network.join(self)
-
-    def up(self, peer_id: str, session: _Session) -> None:
-        older = self._open.get(peer_id)
-        if older is not None:
-            self.down(peer_id, older)
-        if not self._closed:
-            self._open[peer_id] = session
-            self.events.up(peer_id)
-
-    def down(self, peer_id: str, session: _Session) -> None:
-        if self._open.get(peer_id) is session:
-            del self._open[peer_id]
-            if not self._closed:
-                self.events.down(peer_id)
-
-    def send(self, peer_id: str, frame: bytes) -> bool:
-        session = self._open.get(peer_id)
-        if session is None:
-            return False
-        session.send(self.me.id, peer_id, frame)
-        return True
-
-    def is_up(self, peer_id: str) -> bool:
-        return peer_id in self._open
-
-    def buffered_bytes(self, peer_id: str) -> int:
-        session = self._open.get(peer_id)
-        return session.waiting_bytes[peer_id] if session is not None else 0
-
-    def kill(self) -> None:
-        self._closed = True
-        self._network.leave(self)
-
-    async def close(self) -> None:
-        self.kill()
-
-
 class _DoneJob:
     """statemachine.job.Job, done at once: no thread that would race with virtual time."""
 
@@ -346,6 +127,11 @@ class SimulatedNode(Calls):
     def core(self) -> Core:
         assert self._core is not None, f"{self.id} is down"
         return self._core
+
+    @property
+    def data_dir(self) -> Path:
+        """Where its files lie on `disk`."""
+        return self._config.node.data_dir
 
     @property
     def is_running(self) -> bool:
@@ -431,7 +217,7 @@ class Simulation:
                 journal=journal or JournalSection(),
             )
             self.nodes[member.id] = SimulatedNode(self, config)
-        self._patches = [
+        self._patches: list[Any] = [
             mock.patch("node.core.Links", self.network.links),
             mock.patch("node.core.FileJournal", SteppedJournal),
             mock.patch("statemachine.archive.Job", _DoneJob),

@@ -1,0 +1,438 @@
+"""The fence: what leaves when it is durable, what is trimmed, skipped, capped, believed.
+
+Method: the fence alone (tests/support/fence.py), with PySyncObj, journal and links as stand-ins.
+The pitfalls that it defends against are shown in tests/node/test_pitfalls_append.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from node import wire
+from node.entry import NOOP_COMMAND
+from node.errors import Fatal
+from node.transport import APPLY_ENTRIES_PER_TURN
+from tests.support.fence import HEARTBEAT_S, Fence, entry
+
+
+@pytest.fixture
+def fence() -> Fence:
+    return Fence()
+
+
+def acks(fence: Fence) -> list[tuple[str, int]]:
+    """The successes that left since the last time: (to, index acknowledged)."""
+    return [(to, sent[2] - 1) for to, sent in fence.take() if sent[0] == wire.ACK and sent[4]]
+
+
+# -- a follower's gate ---------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_leaves_when_the_journal_is_durable_and_not_before(
+    fence: Fence,
+) -> None:
+    fence.follows = True
+    fence.receive_append("n2", 2, (1, 0), (2, 2), (3, 2))
+    assert acks(fence) == [("n2", 1)]  # what there is: we live
+    fence.journal.durable_index = 2
+    fence.transport.on_durable()
+    assert acks(fence) == [("n2", 2)]
+    fence.journal.durable_index = 3
+    fence.transport.on_durable()
+    assert acks(fence) == [("n2", 3)]
+    fence.transport.on_durable()
+    assert acks(fence) == []
+
+
+def test_an_acknowledgement_carries_the_term(fence: Fence) -> None:
+    fence.follows = True
+    fence.receive_append("n2", 7, (1, 0), (2, 7))
+    ((_, message),) = fence.take()
+    assert message == [wire.ACK, 7, 2, False, True]
+
+
+def test_under_a_slow_disk_heartbeats_are_answered_with_what_is_durable(fence: Fence) -> None:
+    fence.follows = True
+    fence.receive_append("n2", 2, (1, 0), (2, 2))
+    acks(fence)
+    heard = []
+    for _ in range(20):
+        fence.now_s += HEARTBEAT_S
+        fence.receive_append("n2", 2, (2, 2))
+        heard += acks(fence)
+    assert heard == [("n2", 1)] * 20
+
+
+def test_signs_of_life_are_no_more_than_two_in_a_heartbeat(fence: Fence) -> None:
+    fence.follows = True
+    heard = []
+    for index in range(2, 102):
+        fence.now_s += HEARTBEAT_S / 100
+        fence.receive_append("n2", 2, (index - 1, 2 if index > 2 else 0), (index, 2))
+        heard += acks(fence)
+    assert 1 <= len(heard) <= 3
+
+
+def test_more_is_never_acknowledged_than_is_known_to_equal_the_leader_s_log(fence: Fence) -> None:
+    fence.follows = True
+    fence.log((2, 1), (3, 1), (4, 1))  # an old term's entries, all durable
+    fence.receive_append("n2", 2, (1, 0), (2, 1))
+    assert fence.transport.verified_index == 2
+    assert acks(fence) == [("n2", 2)]
+
+
+def test_after_a_truncation_only_what_was_synced_since_is_acknowledged(fence: Fence) -> None:
+    fence.follows = True
+    fence.log((2, 1), (3, 1), (4, 1))
+    fence.receive_append("n2", 2, (2, 1), (3, 2), (4, 2))
+    assert acks(fence) == [("n2", 2)]
+    fence.journal.durable_index = 4
+    fence.transport.on_durable()
+    assert acks(fence) == [("n2", 4)]
+
+
+def test_nothing_is_acknowledged_to_a_leader_of_an_older_term(fence: Fence) -> None:
+    fence.follows = True
+    fence.receive_append("n2", 2, (1, 0), (2, 2))
+    fence.take()
+    fence.state.follows(None, term=3)
+    fence.journal.durable_index = 2
+    fence.transport.on_durable()
+    assert fence.outgoing == []
+
+
+def test_what_was_verified_in_one_term_counts_for_nothing_in_the_next(fence: Fence) -> None:
+    fence.follows = True
+    fence.receive_append("n2", 2, (1, 0), (2, 2), (3, 2), commit=3)
+    fence.receive_append("n3", 3, (9, 3))
+    assert fence.transport.verified_index == 0
+    assert fence.delivered[-1][1]["commit_index"] == 0
+
+
+def test_a_refusal_leaves_at_once_with_its_term(fence: Fence) -> None:
+    fence.state.follows("n2", term=2)
+    fence.send("n2", type="next_node_idx", next_node_idx=5, reset=True, success=False)
+    assert fence.take() == [("n2", [wire.ACK, 2, 5, True, False])]
+
+
+# -- a leader's gate -----------------------------------------------------------------------------
+
+
+def test_a_leader_hands_acknowledgements_on_up_to_its_own_durable_index(fence: Fence) -> None:
+    fence.log((2, 1))
+    fence.log((3, 1), (4, 1), durable=False)
+    fence.state.leads(term=1)
+    fence.receive("n2", wire.ACK, 1, 5, False, True)
+    assert fence.delivered[-1][1]["next_node_idx"] == 3
+    assert fence.transport.acked_index("n2") == 2
+    fence.delivered.clear()
+    fence.journal.durable_index = 4
+    fence.transport.on_durable()
+    assert [(sender, each["next_node_idx"]) for sender, each in fence.delivered] == [("n2", 5)]
+    assert fence.transport.acked_index("n2") == 4
+    fence.delivered.clear()
+    fence.transport.on_durable()
+    assert fence.delivered == []
+
+
+def test_a_reduced_acknowledgement_is_a_sign_of_life_and_takes_nothing_back(fence: Fence) -> None:
+    fence.log((2, 1), (3, 1))
+    fence.state.leads(term=1)
+    fence.receive("n2", wire.ACK, 1, 4, False, True)
+    fence.receive("n2", wire.ACK, 1, 2, False, True)
+    assert [each["next_node_idx"] for _, each in fence.delivered] == [4, 4]
+    assert fence.transport.acked_index("n2") == 3
+
+
+def test_a_refusal_begins_again_where_the_peer_says(fence: Fence) -> None:
+    fence.log((2, 1), (3, 1))
+    fence.state.leads(term=1)
+    fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
+    fence.receive("n2", wire.ACK, 1, 2, True, False)
+    assert fence.delivered[-1][1] == {
+        "type": "next_node_idx",
+        "next_node_idx": 2,
+        "reset": True,
+        "success": False,
+    }
+    fence.take()
+    fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
+    assert len(fence.take()[0][1][5]) == 2
+
+
+def test_a_refusal_during_a_snapshot_stream_is_only_a_sign_of_life(fence: Fence) -> None:
+    fence.state.leads(term=1)
+    fence.snapshots.sending.add("n2")
+    fence.receive("n2", wire.ACK, 1, 2, True, False)
+    assert fence.delivered[-1][1]["reset"] is False
+
+
+def test_acknowledgements_to_a_node_that_leads_no_more_are_dropped(fence: Fence) -> None:
+    fence.state.follows(None, term=1)
+    fence.receive("n2", wire.ACK, 1, 2, False, True)
+    assert fence.delivered == []
+
+
+def test_a_stream_is_told_how_far_its_peer_has_come(fence: Fence) -> None:
+    fence.log((2, 1), (3, 1))
+    fence.state.leads(term=1)
+    fence.receive("n2", wire.ACK, 1, 4, False, True)
+    assert fence.snapshots.progress == [("n2", 3)]
+
+
+# -- appends out ---------------------------------------------------------------------------------
+
+
+def test_entries_are_encoded_once_for_all_peers(fence: Fence) -> None:
+    fence.log((2, 1))
+    fence.state.leads(term=1)
+    fence.send_append("n2", 1, entry(2, 1))
+    fence.send_append("n3", 1, entry(2, 1))
+    first, second = fence.links.frames
+    assert first is second
+
+
+def test_a_long_run_of_entries_leaves_in_frames_that_are_no_longer_than_a_frame_may_be(
+    fence: Fence,
+) -> None:
+    fence.state.leads(term=1)
+    entries = []
+    for index in range(2, 12):
+        command, _, _ = entry(index, 1)
+        entries.append((command[:6] + (400_000).to_bytes(4, "little") + b"x" * 400_000, index, 1))
+        entries[-1] = (entries[-1][0] + b"\x85\x86.", index, 1)
+    fence.journal.extend(entries)
+    fence.send_append("n2", 1, *entries)
+    appended = [message for _, message in fence.take()]
+    assert all(len(frame) < 1_300_000 for frame in fence.links.frames)
+    assert [message[3] for message in appended] == [1, 3, 5, 7, 9]
+    assert sum(len(message[5]) for message in appended) == 10
+    fence.send_append("n2", 1, *entries)
+    assert all(not message[5] for _, message in fence.take())
+
+
+def test_an_empty_append_is_left_out_when_one_has_just_gone_and_says_nothing_new(
+    fence: Fence,
+) -> None:
+    fence.log((2, 1))
+    fence.state.leads(term=1)
+    fence.send_append("n2", 1, entry(2, 1))
+    fence.take()
+    assert fence.send_append("n2", 2)
+    assert fence.take() == []
+    assert fence.send_append("n2", 2, commit=2)  # the last entry is committed: news
+    assert [message[2] for _, message in fence.take()] == [2]
+    assert fence.send_append("n2", 2, commit=2)
+    assert fence.take() == []
+    fence.now_s += HEARTBEAT_S
+    assert fence.send_append("n2", 2, commit=2)
+    assert len(fence.take()) == 1
+
+
+def test_during_a_snapshot_stream_a_peer_gets_heartbeats_without_entries(fence: Fence) -> None:
+    fence.log((2, 1))
+    fence.state.leads(term=1)
+    fence.snapshots.sending.add("n2")
+    fence.send_append("n2", 1, entry(2, 1))
+    ((_, message),) = fence.take()
+    assert message[5] == []
+
+
+def test_a_placeholder_is_never_sent_but_the_snapshot_that_holds_it(fence: Fence) -> None:
+    """After an alignment or an installed snapshot the log begins with two placeholders."""
+    fence.journal[:] = [(NOOP_COMMAND, 8, 3), (NOOP_COMMAND, 9, 3), entry(10, 3)]
+    fence.state.leads(term=3)
+    assert fence.send_append("n2", 8, (NOOP_COMMAND, 9, 3), entry(10, 3))
+    assert fence.snapshots.started == ["n2"]
+    assert fence.take() == []
+    assert fence.send_append("n3", 9, entry(10, 3))
+    assert len(fence.take()) == 1
+    assert fence.snapshots.started == ["n2"]
+
+
+def test_a_first_entry_that_is_no_placeholder_is_sent(fence: Fence) -> None:
+    fence.journal[:] = [entry(8, 3), entry(9, 3)]
+    fence.state.leads(term=3)
+    assert fence.send_append("n2", 8, entry(9, 3))
+    assert fence.snapshots.started == []
+    assert len(fence.take()) == 1
+
+
+def test_what_was_cut_meanwhile_is_not_sent(fence: Fence) -> None:
+    fence.journal[:] = [entry(8, 3), entry(9, 3)]
+    fence.state.leads(term=3)
+    assert fence.send_append("n2", 5) is False
+    assert fence.outgoing == []
+
+
+def test_a_message_that_this_node_never_asks_for_is_fatal(fence: Fence) -> None:
+    with pytest.raises(Fatal, match="apply_command_response"):
+        fence.send("n2", type="apply_command_response", request_id=1)
+
+
+# -- appends in ----------------------------------------------------------------------------------
+
+
+def test_the_commit_index_is_capped_at_what_is_verified(fence: Fence) -> None:
+    fence.follows = True
+    fence.log((2, 1), (3, 1), (4, 1))  # 3 and 4 may be another term's, never committed
+    fence.receive_append("n2", 2, (1, 0), (2, 1), commit=9)
+    assert fence.delivered[-1][1]["commit_index"] == 2
+
+
+def test_the_commit_index_of_a_refused_append_is_not_believed(fence: Fence) -> None:
+    fence.follows = True
+    fence.log((2, 1))
+    fence.receive_append("n2", 2, (5, 2), (6, 2), commit=6)
+    assert fence.delivered[-1][1]["commit_index"] == 0
+    assert fence.delivered[-1][1]["entries"] == []
+
+
+def test_a_long_backlog_is_applied_a_turn_s_worth_at_a_time(fence: Fence) -> None:
+    fence.follows = True
+    count = 3 * APPLY_ENTRIES_PER_TURN
+    fence.receive_append(
+        "n2", 2, (1, 0), *((at, 2) for at in range(2, count + 2)), commit=count + 1
+    )
+    fence.take()
+    turns = []
+    while fence.state.applied < count + 1:
+        fence.state.applied = fence.state.commit  # PySyncObj's tick
+        turns.append(fence.state.applied)
+        fence.transport.continue_apply()
+    assert turns == [1 + APPLY_ENTRIES_PER_TURN * turn for turn in (1, 2, 3)]
+    assert fence.outgoing == []  # nothing was acknowledged that nobody asked for
+
+
+def test_nothing_is_brought_on_without_the_leader_that_verified_it(fence: Fence) -> None:
+    fence.follows = True
+    entries = [(at, 2) for at in range(2, 1000)]
+    fence.receive_append("n2", 2, (1, 0), *entries, commit=999)
+    fence.state.applied = fence.state.commit
+    fence.delivered.clear()
+    fence.state.follows(None, term=2)
+    fence.transport.continue_apply()
+    fence.state.follows("n3", term=3)
+    fence.transport.continue_apply()
+    assert fence.delivered == []
+
+
+def test_entries_at_or_below_the_first_kept_one_match(fence: Fence) -> None:
+    fence.journal[:] = [(NOOP_COMMAND, 8, 3), (NOOP_COMMAND, 9, 3)]
+    fence.state.applied = 9
+    fence.receive_append("n2", 4, (6, 1), (7, 2), (8, 2), (9, 3), (10, 4), commit=10)
+    ((_, message),) = fence.delivered
+    assert (message["prevLogIdx"], message["prevLogTerm"]) == (9, 3)
+    assert [each[1] for each in message["entries"]] == [10]
+    assert fence.transport.verified_index == 10
+
+
+def test_a_higher_term_is_known_to_pysyncobj_before_anything_of_it_is_used(fence: Fence) -> None:
+    """A snapshot may be the first that a node hears of a term; its chunks name no term."""
+    assert fence.transport.follow("n2", 5)
+    assert fence.state.observed == [5]
+    assert fence.transport.follow("n2", 5)
+    assert fence.state.observed == [5]
+    assert fence.elections.heard == 2
+
+
+# -- the rest ------------------------------------------------------------------------------------
+
+
+def test_an_installed_snapshot_is_acknowledged_when_it_is_believed_and_durable(
+    fence: Fence,
+) -> None:
+    fence.state.follows("n2", term=2)
+    fence.transport.follow("n2", 2)
+    fence.transport.install("n2", 2)
+    fence.journal[:] = [(NOOP_COMMAND, 8, 1), (NOOP_COMMAND, 9, 1)]
+    fence.journal.durable_index = 0
+    assert acks(fence) == []
+    fence.transport.believe_installed(9)
+    assert acks(fence) == [("n2", 0)]  # what is durable: nothing, but we live
+    fence.now_s += HEARTBEAT_S
+    fence.journal.durable_index = 9
+    fence.transport.on_durable()
+    assert acks(fence) == [("n2", 9)]
+
+
+def test_pysyncobj_sees_connections_only_while_it_leads_or_stands(fence: Fence) -> None:
+    fence.transport.link_up("n2")
+    assert fence.connected == set()
+    fence.transport.show_connected()
+    assert fence.connected == {"n2", "n3"}
+    fence.transport.hide_connected()
+    assert fence.connected == set()
+    fence.state.leads(term=2)
+    fence.transport.became_leader()
+    assert fence.connected == {"n2", "n3"}
+    fence.transport.link_down("n2")
+    assert fence.connected == {"n3"}
+    fence.transport.link_up("n2")
+    assert fence.connected == {"n2", "n3"}
+
+
+def test_votes_and_requests_pass_the_elections_both_ways(fence: Fence) -> None:
+    fence.send("n2", type="request_vote", term=2, last_log_index=1, last_log_term=0)
+    fence.send("n3", type="response_vote", term=2)
+    assert fence.elections.calls == [("ask_vote", "n2", 2, 1, 0), ("give_vote", "n3", 2)]
+    assert fence.outgoing == []
+    fence.receive("n2", wire.VOTE_REQUEST, 3, 4, 2, False)
+    fence.receive("n2", wire.VOTE, 3)
+    assert [message for _, message in fence.delivered] == [
+        {"type": "request_vote", "term": 3, "last_log_index": 4, "last_log_term": 2},
+        {"type": "response_vote", "term": 3},
+    ]
+    fence.elections.lets_pass = False
+    fence.receive("n2", wire.VOTE_REQUEST, 3, 4, 2, False)
+    fence.receive("n2", wire.VOTE, 3)
+    assert len(fence.delivered) == 2
+
+
+def test_only_the_leader_of_this_term_can_hand_over(fence: Fence) -> None:
+    fence.state.follows("n2", term=2)
+    fence.receive("n3", wire.TIMEOUT_NOW, 2)
+    fence.receive("n2", wire.TIMEOUT_NOW, 1)
+    assert fence.delivered == []
+    fence.receive("n2", wire.TIMEOUT_NOW, 2)
+    assert fence.delivered == [("n2", {"type": "timeout_now", "term": 2})]
+    assert fence.elections.calls == [("begin_transfer",)]
+
+
+def test_handing_over_ends_the_lease_before_the_peer_is_asked(fence: Fence) -> None:
+    fence.state.leads(term=2)
+    fence.send("n2", type="timeout_now", term=2)
+    assert fence.reads.calls == [("end_lease",)]
+    assert fence.take() == [("n2", [wire.TIMEOUT_NOW, 2])]
+
+
+def test_a_probe_is_echoed_for_the_leader_of_this_term_only(fence: Fence) -> None:
+    fence.state.follows("n2", term=3)
+    fence.receive("n2", wire.READ_PROBE, 3, 7)
+    assert fence.take() == [("n2", [wire.READ_ECHO, 3, 7])]
+    assert fence.elections.heard == 1
+    fence.receive("n3", wire.READ_PROBE, 3, 7)
+    fence.receive("n2", wire.READ_PROBE, 4, 7)
+    assert fence.take() == []
+    fence.receive("n3", wire.READ_PROBE, 2, 7)
+    assert fence.take() == [("n3", [wire.HIGHER_TERM, 3])]
+
+
+def test_a_forwarded_batch_is_proposed_and_a_bad_one_harms_nobody(fence: Fence) -> None:
+    fence.receive("n2", wire.FORWARD, b"batch")
+    fence.state.refuses = True
+    fence.receive("n2", wire.FORWARD, b"nonsense")
+    assert fence.state.proposed == [b"batch"]
+
+
+def test_snapshot_and_read_messages_go_to_their_rooms(fence: Fence) -> None:
+    fence.receive("n2", wire.SNAPSHOT_ACK, 5, False)
+    fence.receive("n2", wire.READ_ECHO, 1, 2)
+    fence.receive("n2", wire.READ_ASK, 3)
+    fence.receive("n2", wire.READ_GRANT, 3, 4)
+    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 5, False])]
+    assert fence.reads.calls == [
+        ("on_echo", "n2", 1, 2),
+        ("on_ask", "n2", 3),
+        ("on_grant", "n2", 3, 4),
+    ]
