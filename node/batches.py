@@ -23,9 +23,6 @@ when it did and `UNKNOWN_AFTER_S` passed; Rejected when it is too long to be an 
 A crash loses the table with the connections that waited; the next epoch starts at sequence 1,
 and what the old epoch still has on its way is refused once the new one has been seen.
 
-Also here, since it is a write like any other: when a lease is due and nothing is written, the
-leader proposes an empty batch, whose time stamp lets every replica expire it.
-
 Invariants: nothing is proposed from within `applied`; waiters are told after the tick.
 
 Proved by: tests/node/test_batches.py, tests/cluster/test_failover.py
@@ -79,7 +76,7 @@ class Batches:
     """The write side of one node.
 
     Args:
-        node_id, epoch: the origin of our batches.
+        origin, epoch: of our batches (node.identity).
         in_flight_max: pending batches at once.
         batch_bytes_max: a batch is sealed when it has grown to this. Soft.
         proposal_bytes_max: the longest Raft entry; a longer batch is refused while it may be.
@@ -90,7 +87,7 @@ class Batches:
 
     def __init__(
         self,
-        node_id: str,
+        origin: bytes,
         epoch: int,
         *,
         raft: Raft,
@@ -106,7 +103,8 @@ class Batches:
         log: EventLog,
         redirect: Callable[[], NotLeader | None] = lambda: None,
     ) -> None:
-        self._origin = node_id.encode()
+        self._origin = origin
+        self._own_id = origin.rpartition(b":")[0] + b":"
         self._epoch = epoch
         self._raft = raft
         self._links = links
@@ -130,7 +128,6 @@ class Batches:
         self._scheduled = False
         self._done: list[tuple[_Batch, Sequence[Any]]] = []
         self._resend_wanted = False
-        self._expiring_ms: int | None = None
         self.refusal: str | None = None
         """Why no write is taken at present (disk reserve), or None."""
         self._closed: KVError | None = None
@@ -201,12 +198,8 @@ class Batches:
 
     def applied(self, head: BatchHead, outcome: Any) -> None:
         """A batch was applied here, ours or another node's. Told in order."""
-        if self._expiring_ms is not None and head.now_ms >= self._expiring_ms:
-            self._expiring_ms = None
-        if head.origin != self._origin:
-            return
-        if head.epoch != self._epoch:
-            self._check_epoch(head.epoch)
+        if head.origin != self._origin or head.epoch != self._epoch:
+            self._check_past(head.origin, head.epoch)
             return
         if outcome is GAP:
             self._resend_wanted = True
@@ -216,13 +209,21 @@ class Batches:
             if batch is not None:
                 self._done.append((batch, outcome))
 
-    def _check_epoch(self, epoch: int) -> None:
-        """Another life of this node has written that: it has to be an earlier one (P20)."""
-        if epoch > self._epoch:
+    def _check_past(self, origin: bytes, epoch: int) -> None:
+        """What this node wrote before: only earlier epochs of this very directory may have (P20).
+
+        Raises:
+            Fatal: the directory was wiped, or restored from a copy.
+        """
+        if origin == self._origin:
+            forgotten = epoch > self._epoch
+        else:
+            forgotten = origin.startswith(self._own_id)
+        if forgotten:
             raise Fatal(
-                f"the cluster remembers epoch {epoch} of {self._origin.decode()}, this data "
-                f"directory is in epoch {self._epoch}: it was wiped or restored, and may have "
-                f"forgotten a vote"
+                f"the cluster remembers {origin.decode()} in epoch {epoch}, this data directory is "
+                f"{self._origin.decode()} in epoch {self._epoch}: it was wiped or restored, and may "
+                f"have forgotten a vote"
             )
 
     def deliver(self) -> None:
@@ -245,20 +246,21 @@ class Batches:
 
     def on_change(self) -> None:
         """Role, leader or term changed: send what is pending again, then what waited."""
-        self._expiring_ms = None
         self._resend_wanted = bool(self._pending)
         self._schedule()
 
     def on_snapshot_installed(self) -> None:
         """Entries were skipped: results of ours that were among them are lost for ever."""
-        epoch, last = self._machine.origin(self._origin)
-        self._check_epoch(epoch)
+        origins = self._machine.origins
+        for origin, (epoch, _) in origins.items():
+            self._check_past(origin, epoch)
+        epoch, last = origins.get(self._origin, (0, 0))
         if epoch == self._epoch:
             for sequence in [each for each in self._pending if each <= last]:
                 self._fail(self._pending.pop(sequence), _unknown())
 
     def tick(self) -> None:
-        """Time passes: give up on waiters, send again, expire leases."""
+        """Time passes: give up on waiters, send again."""
         now_s = self._monotonic()
         while self._sealed and (waited_s := now_s - self._sealed[0].since_s) > self._park_s:
             if self._raft.leader_id() is not None and waited_s <= UNKNOWN_AFTER_S:
@@ -273,15 +275,6 @@ class Batches:
                 self._resend_wanted = True
         if self._sealed or self._resend_wanted:
             self._schedule()
-        self._expire_leases()
-
-    def _expire_leases(self) -> None:
-        if not self._raft.is_leader() or self._expiring_ms is not None:
-            return
-        due_ms = self._machine.next_deadline_ms
-        is_due = due_ms is not None and due_ms <= self._raft.now_ms()
-        if is_due and self._raft.propose(BatchBuilder().build()):  # not while it is handed over
-            self._expiring_ms = due_ms
 
     def close(self, error: KVError) -> None:
         """The node stops: what was proposed is unknown, what was not is unavailable.

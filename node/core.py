@@ -3,15 +3,16 @@
     data directory   identity -> state machine (recovers) -> journal -> alignment
     network          links -> transport (the fence)
     consensus        raft (PySyncObj) <-> elections, reads, snapshots
-    work             batches, transfer, upkeep            facts: service
+    work             batches, expiry, transfer, upkeep    facts: service
 
 Who calls whom when something happens:
 
     a peer's message   transport.receive, then journal.flush          (links.received)
     journal synced     transport.on_durable, then a tick
     a tick's progress  batches.deliver, reads.advance
-    role, leader, term batches, reads, transfer, snapshots .on_change
-    every TICK_S       raft, elections, reads, batches, transfer, upkeep .tick
+    an entry applied   expiry.applied, batches.applied
+    role, leader, term expiry, batches, reads, transfer, snapshots .on_change
+    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep .tick
 
 One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
 the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
@@ -31,7 +32,7 @@ import contextlib
 import random
 import traceback
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from node import wire
 from node.batches import Batches
@@ -39,6 +40,7 @@ from node.clock import Clock
 from node.config import Config
 from node.elections import Elections
 from node.errors import Fatal, KVError, Unavailable
+from node.expiry import Expiry
 from node.identity import Identity
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
@@ -52,6 +54,7 @@ from node.transfer import Transfer
 from node.transport import FencedTransport
 from node.upkeep import Upkeep
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
+from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
 
 __all__ = ["Core"]
@@ -181,7 +184,7 @@ class Core:
             entry_bytes_max=config.proposal_bytes_max,
             call_soon=self._soon,
             events=RaftEvents(
-                applied=lambda head, outcome: self.batches.applied(head, outcome),
+                applied=self._on_applied,
                 change=self._on_change,
                 progress=self._on_progress,
                 failure=self._fail,
@@ -223,7 +226,7 @@ class Core:
             log=self.log,
         )
         self.batches = Batches(
-            config.node.id,
+            self.identity.origin,
             self.identity.epoch,
             raft=raft,
             links=self.links,
@@ -238,6 +241,7 @@ class Core:
             log=self.log,
             redirect=lambda: self.service.redirect(),
         )
+        self.expiry = Expiry(raft, self.machine)
         self.transfer = Transfer(raft, monotonic=clock.monotonic, give_up_s=2 * election_max_s)
         self.upkeep = Upkeep(
             config,
@@ -249,9 +253,12 @@ class Core:
             monotonic=clock.monotonic,
             log=self.log,
         )
+        self._connect_service()
+
+    def _connect_service(self) -> None:
         self.service = Service(
-            config,
-            raft=raft,
+            self.config,
+            raft=self.raft,
             links=self.links,
             machine=self.machine,
             batches=self.batches,
@@ -259,7 +266,7 @@ class Core:
             transfer=self.transfer,
             upkeep=self.upkeep,
         )
-        self.transport.bind(raft, self.elections, self.reads, self.snapshots)
+        self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -346,6 +353,7 @@ class Core:
         self.elections.tick()
         self.reads.tick()
         self.batches.tick()
+        self.expiry.tick()
         self.transfer.tick()
         self.upkeep.tick()
 
@@ -389,6 +397,10 @@ class Core:
         self.transport.link_down(peer_id)
         self.snapshots.abort(peer_id)
 
+    def _on_applied(self, head: BatchHead, outcome: Any) -> None:
+        self.expiry.applied(head.now_ms)
+        self.batches.applied(head, outcome)
+
     def _on_progress(self) -> None:
         self.batches.deliver()
         self.reads.advance()
@@ -399,6 +411,7 @@ class Core:
         self.log.info("role", role=raft.role(), term=raft.term(), leader=raft.leader_id())
         if not raft.is_leader():
             self.snapshots.abort_outgoing()
+        self.expiry.on_change()
         self.batches.on_change()
         self.reads.on_change()
         self.transfer.on_change()

@@ -9,8 +9,8 @@ Integers are little-endian.
     | u8  | u8   | u16 | u64        | u64       | u64          | o bytes | protobuf  |
     +-----+------+-----+------------+-----------+--------------+- - - - -+- - - - - -+
 
-`commands` is a CommandList (proto/trimaran.proto). `origin` is the id of the node
-that made the batch; o = 0 is an anonymous batch: it is never taken for a
+`commands` is a CommandList (proto/trimaran.proto). `origin` names for ever who made
+the batch (a node: its id and its data directory's incarnation); o = 0 is an anonymous batch: it is never taken for a
 duplicate, and its epoch and sequence are 0.
 
 Invariants: a batch is built with now_ms = 0 and gets its time by `stamp`, a fixed
@@ -111,7 +111,7 @@ class BatchHead:
     sequence: int
     """Counts the batches of (origin, epoch) from 1."""
     origin: bytes
-    """Node id, or b"" for an anonymous batch."""
+    """Who made it, or b"" for an anonymous batch."""
 
 
 # What a batch costs beside keys and values, at most: lengths take up to 5 bytes each.

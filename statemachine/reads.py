@@ -17,7 +17,7 @@ Proved by: tests/statemachine/test_machine.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from statemachine.commands import LogId
 from statemachine.entries import Scan
@@ -107,9 +107,10 @@ class Reads:
         self._check()
         return self._store.digest()
 
-    def origin(self, name: bytes) -> tuple[int, int]:
-        """Epoch and last sequence that were applied of an origin; (0, 0): none."""
-        return self._store.origins.get(name, (0, 0))
+    @property
+    def origins(self) -> Mapping[bytes, tuple[int, int]]:
+        """Epoch and last applied sequence of every origin. To be read at once, not to be kept."""
+        return self._store.origins
 
     @property
     def last_applied(self) -> LogId:

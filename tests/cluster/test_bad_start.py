@@ -265,10 +265,6 @@ def test_a_torn_end_above_the_durable_mark_is_cut_and_reported(
     cluster.equal_digest()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a wiped directory is in epoch 1 again: new writes get the results of old ones",
-)
 def test_a_wiped_directory_does_not_pass_for_the_old_one(start_cluster: StartCluster) -> None:
     """A node that forgot what it voted and promised must not be counted as if it had not."""
     cluster = start_cluster()

@@ -1,4 +1,4 @@
-"""Batches: one a turn, in order, applied once, and every waiter told once, and the truth.
+"""Batches and expiry: one a turn, in order, applied once; every waiter is told once, the truth.
 
 Method: the replica is a list of proposals that a test applies when it likes, with the real rules of
 the state machine (statemachine.store), so duplicates and gaps are real; time and loop turns
@@ -7,6 +7,7 @@ are made by hand.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import logging
 from typing import Any
 
@@ -16,12 +17,14 @@ from node import batches as room
 from node import wire
 from node.batches import UNKNOWN_AFTER_S, Batches
 from node.errors import Fatal, NotLeader, OutcomeUnknown, Rejected, Unavailable
+from node.expiry import Expiry
 from node.logs import EventLog
 from statemachine.commands import BatchHead, WriteCommand, read_head, stamp
 from statemachine.store import DUPLICATE, GAP, Store
 from tests.support.turns import ManualClock, Turns, Waiter
 
 EPOCH = 3
+ORIGIN = b"n1:5f0c"
 IN_FLIGHT = 4
 PARK_S = 2.5
 RESEND_S = 1.2
@@ -43,7 +46,7 @@ class Replica:
         self.moved = moved
         raft: Any = self
         self.batches = Batches(
-            "n1",
+            ORIGIN,
             EPOCH,
             raft=raft,
             links=raft,
@@ -58,6 +61,7 @@ class Replica:
             log=EventLog("n1"),
             redirect=lambda: self.moved,
         )
+        self.expiry = Expiry(raft, raft)
 
     # Raft.
 
@@ -90,8 +94,9 @@ class Replica:
     def next_deadline_ms(self) -> int | None:
         return self.store.next_deadline_ms()
 
-    def origin(self, name: bytes) -> tuple[int, int]:
-        return self.store.origins.get(name, (0, 0))
+    @property
+    def origins(self) -> Mapping[bytes, tuple[int, int]]:
+        return self.store.origins
 
     # What tests do with it.
 
@@ -115,6 +120,7 @@ class Replica:
     def apply(self, batch: bytes) -> Any:
         """Committed and applied here, whoever proposed it."""
         outcome = self.store.apply_batch(batch)
+        self.expiry.applied(read_head(batch).now_ms)
         self.batches.applied(read_head(batch), outcome)
         return outcome
 
@@ -136,6 +142,7 @@ class Replica:
 
     def change(self, leader: str | None) -> None:
         self.leader = leader
+        self.expiry.on_change()
         self.batches.on_change()
         self.turns.run()
 
@@ -143,8 +150,12 @@ class Replica:
         """Ticks, 10 ms apart, with the loop turning."""
         for _ in range(round(seconds / 0.01)):
             self.clock.advance(0.01)
-            self.batches.tick()
+            self.tick()
             self.turns.run()
+
+    def tick(self) -> None:
+        self.batches.tick()
+        self.expiry.tick()
 
 
 # -- one batch a turn -----------------------------------------------------------------------------
@@ -170,7 +181,7 @@ def test_batches_are_numbered_from_one_under_our_id_and_epoch() -> None:
         replica.turns.run()
     heads = [read_head(batch) for batch in replica.log]
     assert [(head.origin, head.epoch, head.sequence) for head in heads] == [
-        (b"n1", EPOCH, sequence) for sequence in (1, 2, 3)
+        (ORIGIN, EPOCH, sequence) for sequence in (1, 2, 3)
     ]
 
 
@@ -257,10 +268,10 @@ def test_batches_of_others_pass_by() -> None:
     waiter = replica.put()
     replica.turns.run()
     ours = replica.log.pop()
-    for origin in (b"n2", b""):
+    for origin in (b"n2:77aa", b"n11:5f0c", b""):
         head = BatchHead(now_ms=1, epoch=EPOCH, sequence=1, origin=origin)
         replica.batches.applied(head, [True])
-    replica.batches.applied(BatchHead(1, EPOCH - 1, 1, b"n1"), [True])  # an earlier life of ours
+    replica.batches.applied(BatchHead(1, EPOCH - 1, 1, ORIGIN), [True])  # an earlier life of ours
     replica.batches.deliver()
     assert waiter.told == []
     replica.log.append(ours)
@@ -271,8 +282,10 @@ def test_batches_of_others_pass_by() -> None:
 def test_a_later_life_of_this_node_in_the_log_means_that_this_one_must_stop() -> None:
     replica = Replica()
     with pytest.raises(Fatal, match="wiped or restored"):
-        replica.batches.applied(BatchHead(1, EPOCH + 1, 1, b"n1"), [True])
-    replica.store.origins[b"n1"] = (EPOCH + 1, 1)
+        replica.batches.applied(BatchHead(1, EPOCH + 1, 1, ORIGIN), [True])
+    with pytest.raises(Fatal, match="wiped or restored"):
+        replica.batches.applied(BatchHead(1, 1, 1, b"n1:another"), [True])
+    replica.store.origins[ORIGIN] = (EPOCH + 1, 1)
     with pytest.raises(Fatal, match="wiped or restored"):
         replica.batches.on_snapshot_installed()
 
@@ -487,7 +500,7 @@ def test_results_that_a_snapshot_skipped_are_unknown_and_the_rest_goes_on() -> N
     for _ in range(3):
         waiters.append(replica.add(b"n"))
         replica.turns.run()
-    replica.store.origins[b"n1"] = (EPOCH, 2)
+    replica.store.origins[ORIGIN] = (EPOCH, 2)
     replica.batches.on_snapshot_installed()
     assert [type(waiter.error) for waiter in waiters[:2]] == [OutcomeUnknown, OutcomeUnknown]
     replica.change("n1")
@@ -500,7 +513,7 @@ def test_a_snapshot_of_before_our_first_batch_takes_nothing() -> None:
     replica = Replica(leader="n2")
     waiter = replica.add(b"n")
     replica.turns.run()
-    replica.store.origins[b"n1"] = (EPOCH - 1, 77)
+    replica.store.origins[ORIGIN] = (EPOCH - 1, 77)
     replica.batches.on_snapshot_installed()
     assert waiter.error is None
 
@@ -521,11 +534,11 @@ def with_lease(ttl_ms: int = 1_000) -> Replica:
 def test_a_due_lease_is_expired_by_an_empty_batch_of_the_leader_to_the_millisecond() -> None:
     replica = with_lease()
     replica.clock.advance(0.999)
-    replica.batches.tick()
+    replica.tick()
     assert replica.log == []
     replica.clock.advance(0.001)
-    replica.batches.tick()
-    replica.batches.tick()
+    replica.tick()
+    replica.tick()
     assert len(replica.log) == 1  # one, however often it ticks before that is applied
     replica.commit()
     assert replica.store.get(b"t") is None
@@ -568,18 +581,18 @@ def test_a_write_that_comes_in_time_saves_the_empty_batch() -> None:
     replica.turns.run()
     replica.commit()
     assert replica.store.get(b"t") is None
-    replica.batches.tick()
+    replica.tick()
     assert replica.log == []
 
 
 def test_an_expiry_that_was_lost_with_its_leader_is_proposed_again() -> None:
     replica = with_lease()
     replica.clock.advance(1.0)
-    replica.batches.tick()
+    replica.tick()
     replica.log.clear()
     replica.change("n2")
     replica.change("n1")
-    replica.batches.tick()
+    replica.tick()
     assert len(replica.log) == 1
 
 
@@ -587,10 +600,10 @@ def test_an_expiry_that_fell_into_a_hand_over_is_proposed_when_that_is_given_up(
     replica = with_lease()
     replica.holding = True
     replica.clock.advance(1.0)
-    replica.batches.tick()
+    replica.tick()
     assert replica.log == []
     replica.holding = False
-    replica.batches.tick()
+    replica.tick()
     assert len(replica.log) == 1
 
 

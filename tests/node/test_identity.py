@@ -24,7 +24,7 @@ MEMBERS = ["n1", "n2", "n3"]
 
 def opened(disk: MemoryDisk, node_id: str = "n1", members: Iterable[str] = MEMBERS) -> int:
     """The epoch of an opening that is over at once."""
-    identity = Identity(DATA, node_id, list(members), disk)
+    identity = Identity(DATA, node_id, list(members), disk, lambda: "5f0c9e12a4b7d386")
     identity.release()
     return identity.epoch
 
@@ -39,8 +39,23 @@ def test_the_first_opening_makes_the_directory_and_is_epoch_one() -> None:
         "format": 1,
         "node": "n1",
         "members": MEMBERS,
+        "incarnation": "5f0c9e12a4b7d386",
         "epoch": 1,
     }
+
+
+def test_the_origin_is_the_same_at_each_opening_and_another_in_each_directory() -> None:
+    disk = MemoryDisk()
+
+    def origin(directory: str) -> bytes:
+        identity = Identity(Path(directory), "n1", MEMBERS, disk)
+        identity.release()
+        return identity.origin
+
+    first = origin("/data/first")
+    assert first.startswith(b"n1:")
+    assert origin("/data/first") == first
+    assert origin("/data/second") != first
 
 
 def test_the_epoch_rises_by_one_at_each_opening_and_is_durable() -> None:

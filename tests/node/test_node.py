@@ -548,7 +548,7 @@ def watch_work(node: Node) -> list[str]:
 
         setattr(owner, name, call)
 
-    for room in (core.elections, core.reads, core.batches, core.transfer, core.upkeep):
+    for room in (core.elections, core.reads, core.batches, core.expiry, core.upkeep):
         watch(room, "tick")
     for owner, name in (
         (core.raft._replica, "_onTick"),
