@@ -48,6 +48,7 @@ __all__ = ["Batches", "WriteWaiter"]
 
 UNKNOWN_AFTER_S: Final = 10.0
 QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
+_UNKNOWN: Final = "write may or may not have been applied"
 
 
 class WriteWaiter(Protocol):
@@ -210,20 +211,13 @@ class Batches:
                 self._done.append((batch, outcome))
 
     def _check_past(self, origin: bytes, epoch: int) -> None:
-        """What this node wrote before: only earlier epochs of this very directory may have (P20).
-
-        Raises:
-            Fatal: the directory was wiped, or restored from a copy.
-        """
-        if origin == self._origin:
-            forgotten = epoch > self._epoch
-        else:
-            forgotten = origin.startswith(self._own_id)
-        if forgotten:
+        """Fatal if this node wrote that, but not in an earlier epoch of this directory (P20)."""
+        is_this = origin == self._origin
+        if epoch > self._epoch if is_this else origin.startswith(self._own_id):
             raise Fatal(
-                f"the cluster remembers {origin.decode()} in epoch {epoch}, this data directory is "
-                f"{self._origin.decode()} in epoch {self._epoch}: it was wiped or restored, and may "
-                f"have forgotten a vote"
+                f"the cluster remembers {origin.decode()} in epoch {epoch}, this data directory "
+                f"is {self._origin.decode()} in epoch {self._epoch}: it was wiped or restored, "
+                f"and may have forgotten a vote"
             )
 
     def deliver(self) -> None:
@@ -257,7 +251,7 @@ class Batches:
         epoch, last = origins.get(self._origin, (0, 0))
         if epoch == self._epoch:
             for sequence in [each for each in self._pending if each <= last]:
-                self._fail(self._pending.pop(sequence), _unknown())
+                self._fail(self._pending.pop(sequence), OutcomeUnknown(_UNKNOWN))
 
     def tick(self) -> None:
         """Time passes: give up on waiters, send again."""
@@ -270,7 +264,7 @@ class Batches:
             self._fail(batch, Unavailable("no leader has been found in time"))
         for batch in self._pending.values():
             if batch.claims and now_s - batch.since_s > UNKNOWN_AFTER_S:
-                self._fail(batch, _unknown())
+                self._fail(batch, OutcomeUnknown(_UNKNOWN))
             if now_s - batch.routed_s > self._resend_s:
                 self._resend_wanted = True
         if self._sealed or self._resend_wanted:
@@ -288,7 +282,7 @@ class Batches:
             self._fail(batch, Unavailable("the node stops"))
         # NB: also what was applied and not told yet, when the tick that applied it failed.
         for batch in [*(batch for batch, _ in self._done), *self._pending.values()]:
-            self._fail(batch, _unknown() if not isinstance(error, Fatal) else error)
+            self._fail(batch, OutcomeUnknown(_UNKNOWN) if not isinstance(error, Fatal) else error)
         self._done.clear()
         self._sealed.clear()
         self._pending.clear()
@@ -303,7 +297,3 @@ class Batches:
             told(*arguments)
         except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
             self._log.error("a reply failed", reason=repr(error))
-
-
-def _unknown() -> OutcomeUnknown:
-    return OutcomeUnknown("write may or may not have been applied")

@@ -7,8 +7,8 @@ are made by hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
