@@ -221,7 +221,7 @@ class Core:
             self.journal,
             term=raft.term,
             settled_index=raft.settled_index,
-            follow=self.transport.follow,
+            follow=self.transport.following.follow,
             installed=self._on_installed,
             log=self.log,
         )

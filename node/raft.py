@@ -312,7 +312,7 @@ class Raft:
             return False
         if self.is_leader():
             return self.committed_in_term() is not None
-        return self.transport.verified_index > 0
+        return self.transport.following.verified_index > 0
 
     # -- driving ----------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ class Raft:
             self._replica._onTick(0)
             self.journal.flush()
             if not self.is_leader():
-                self.transport.continue_apply()
+                self.transport.following.continue_apply()
             self._notice()
         except Exception as error:  # noqa: BLE001 - P1: one door out, and no second tick
             self.fail(error)
@@ -396,13 +396,13 @@ class Raft:
         """
         self._installing = True
         try:
-            self.transport.install(peer_id, term)
+            self.transport.following.install(peer_id, term)
         finally:
             self._installing = False
         if self.applied_index() != index or self.journal.first_index != index - 1:
             raise Fatal(f"PySyncObj did not start anew behind snapshot {index}")
         self.journal.flush()
-        self.transport.believe_installed(index)
+        self.transport.following.believe_installed(index)
         self._events.change()
 
     def transfer_to(self, peer_id: str) -> None:

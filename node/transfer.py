@@ -48,7 +48,7 @@ class Transfer:
         or Unavailable (nobody there to take over, or it took too long).
         """
         raft = self._raft
-        up = raft.transport.peers_up()
+        up = raft.peers_up()
         if self._closed is not None:
             waiter.fail(self._closed)
         elif not raft.is_leader():
@@ -64,7 +64,7 @@ class Transfer:
             waiter.fail(Unavailable(f"{target} is not connected" if target else "no peer is there"))
         else:
             self._target = target or max(
-                up, key=lambda peer: (raft.transport.acked_index(peer), peer)
+                up, key=lambda peer: (raft.transport.leading.acked_index(peer), peer)
             )
             self._waiter = waiter
             self._deadline_s = self._monotonic() + self._give_up_s
@@ -78,7 +78,7 @@ class Transfer:
         if (
             self._waiter is not None
             and not self._sent
-            and raft.transport.acked_index(self._target) == raft.journal.last_index
+            and raft.transport.leading.acked_index(self._target) == raft.journal.last_index
         ):
             self._sent = True
             raft.transfer_to(self._target)

@@ -10,8 +10,8 @@ Integers are little-endian.
     +-----+------+-----+------------+-----------+--------------+- - - - -+- - - - - -+
 
 `commands` is a CommandList (proto/trimaran.proto). `origin` names for ever who made
-the batch (a node: its id and its data directory's incarnation); o = 0 is an anonymous batch: it is never taken for a
-duplicate, and its epoch and sequence are 0.
+the batch (a node: its id and its data directory's incarnation); o = 0 is an anonymous
+batch: it is never taken for a duplicate, and its epoch and sequence are 0.
 
 Invariants: a batch is built with now_ms = 0 and gets its time by `stamp`, a fixed
 field, so the leader never has to look into a batch that another node made.

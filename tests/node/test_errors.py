@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from node import errors
-from node.errors import ConfigError, KVError, NotLeader, Unavailable, unavailable
+from node.errors import ConfigError, KVError, NotLeader, Unavailable
 from statemachine import errors as machine_errors
 
 
@@ -16,8 +16,8 @@ def test_a_nodes_errors_are_in_the_state_machines_families() -> None:
 
 def test_unavailable_says_why_in_a_word_that_clients_know() -> None:
     assert Unavailable("no leader").code == "CLUSTERDOWN"
-    assert unavailable("full", code="BUSY").code == "BUSY"
-    assert str(unavailable("full", code="BUSY")) == "full"
+    assert Unavailable("full", code="BUSY").code == "BUSY"
+    assert str(Unavailable("full", code="BUSY")) == "full"
     assert NotLeader("127.0.0.1:7002").address == "127.0.0.1:7002"
 
 

@@ -152,8 +152,8 @@ def test_a_snapshot_advances_no_commit_index_and_says_nothing_before_it_is_belie
     fence = Fence()
     fence.log((2, 1), (3, 1))
     fence.state.follows("n2", term=2)
-    fence.transport.follow("n2", 2)
-    fence.transport.install("n2", 2)
+    fence.transport.following.follow("n2", 2)
+    fence.transport.following.install("n2", 2)
     ((_, message),) = fence.delivered
     assert message["commit_index"] == 0
     assert message["serialized"] == (b"", True, True)
@@ -211,7 +211,7 @@ def test_a_new_term_of_ours_forgets_what_was_acknowledged_and_sent() -> None:
     fence.receive("n2", wire.ACK, 3, 4, False, True)
     fence.state.leads(term=5)
     fence.transport.became_leader()
-    assert fence.transport.acked_index("n2") == 0
+    assert fence.transport.leading.acked_index("n2") == 0
     fence.take()
     fence.send_append("n2", 1, entry(2, 3), entry(3, 3))
     assert len(fence.take()[0][1][5]) == 2

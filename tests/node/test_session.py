@@ -14,7 +14,7 @@ import pytest
 from node.commands import COMMANDS, key_slot
 from node.config import ClientSection, LimitsSection
 from node.connection import Frontend
-from node.errors import NotLeader, OutcomeUnknown, Unavailable, unavailable
+from node.errors import NotLeader, OutcomeUnknown, Unavailable
 from node.reads import Level
 from node.session import QUEUE_COMMANDS_MAX, REPLY_BYTES_MAX
 from statemachine.errors import Rejected
@@ -181,7 +181,7 @@ def test_a_read_that_came_after_the_write_was_submitted_needs_its_own_round(
 def test_reads_behind_a_write_that_failed_need_their_own_round(
     client: Client, service: FakeService
 ) -> None:
-    service.next_failures.append(unavailable("no leader"))
+    service.next_failures.append(Unavailable("no leader"))
     client.send(wire("SET", "a", "1") + wire("GET", "a"))
     assert client.take() == b"-CLUSTERDOWN no leader\r\n"
     assert service.reads == 1
@@ -218,8 +218,8 @@ def test_the_level_of_a_read_is_the_connections(client: Client, service: FakeSer
     [
         (Unavailable("no leader"), b"-CLUSTERDOWN no leader\r\n"),
         (MachineUnavailable("stopped"), b"-CLUSTERDOWN stopped\r\n"),
-        (unavailable("too much is pending", code="BUSY"), b"-BUSY too much is pending\r\n"),
-        (unavailable("not caught up", code="LOADING"), b"-LOADING not caught up\r\n"),
+        (Unavailable("too much is pending", code="BUSY"), b"-BUSY too much is pending\r\n"),
+        (Unavailable("not caught up", code="LOADING"), b"-LOADING not caught up\r\n"),
         (OutcomeUnknown(), b"-UNKNOWN write may or may not have been applied\r\n"),
         (OutcomeUnknown("x"), b"-UNKNOWN write may or may not have been applied: x\r\n"),
         (Rejected("two\r\nlines"), b"-ERR two  lines\r\n"),
@@ -249,7 +249,7 @@ def test_moved_names_the_slot_of_each_commands_first_key(
 def test_a_mistake_keeps_its_own_error_when_its_run_fails(
     client: Client, service: FakeService
 ) -> None:
-    service.next_failures.append(unavailable("no leader"))
+    service.next_failures.append(Unavailable("no leader"))
     client.send(wire("INCR", "a") + wire("SET", "a", "1", "BAD") + wire("INCR", "a"))
     down = b"-CLUSTERDOWN no leader\r\n"
     assert client.take() == down + b"-ERR syntax error\r\n" + down
@@ -438,7 +438,7 @@ def test_a_transfer_is_answered_when_it_is_done_and_in_its_place(
     assert client.take() == b""
     service.settle()
     assert client.take() == b"$2\r\nn3\r\n+PONG\r\n"
-    service.next_failures.append(unavailable("nobody to take it"))
+    service.next_failures.append(Unavailable("nobody to take it"))
     assert client.run("TRI.TRANSFER") == b"-CLUSTERDOWN nobody to take it\r\n"
     assert client.run("TRI.TRANSFER", "n9") == b"-ERR no member is called 'n9'\r\n"
     assert service.transfers == ["n3", None]

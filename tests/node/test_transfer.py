@@ -27,7 +27,7 @@ class Replica:
         self.up = ["n2", "n3"]
         self.acked = {"n2": 10, "n3": 10}
         self.journal = SimpleNamespace(last_index=10)
-        self.transport = self
+        self.transport = SimpleNamespace(leading=self)
         self.holding = False
         self.asked: list[str] = []
         """Who was told to stand at once."""

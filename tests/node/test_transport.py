@@ -11,7 +11,7 @@ import pytest
 from node import wire
 from node.entry import NOOP_COMMAND
 from node.errors import Fatal
-from node.transport import APPLY_ENTRIES_PER_TURN
+from node.following import APPLY_ENTRIES_PER_TURN
 from tests.support.fence import HEARTBEAT_S, Fence, entry
 
 
@@ -77,7 +77,7 @@ def test_more_is_never_acknowledged_than_is_known_to_equal_the_leader_s_log(fenc
     fence.follows = True
     fence.log((2, 1), (3, 1), (4, 1))  # an old term's entries, all durable
     fence.receive_append("n2", 2, (1, 0), (2, 1))
-    assert fence.transport.verified_index == 2
+    assert fence.transport.following.verified_index == 2
     assert acks(fence) == [("n2", 2)]
 
 
@@ -105,7 +105,7 @@ def test_what_was_verified_in_one_term_counts_for_nothing_in_the_next(fence: Fen
     fence.follows = True
     fence.receive_append("n2", 2, (1, 0), (2, 2), (3, 2), commit=3)
     fence.receive_append("n3", 3, (9, 3))
-    assert fence.transport.verified_index == 0
+    assert fence.transport.following.verified_index == 0
     assert fence.delivered[-1][1]["commit_index"] == 0
 
 
@@ -124,12 +124,12 @@ def test_a_leader_hands_acknowledgements_on_up_to_its_own_durable_index(fence: F
     fence.state.leads(term=1)
     fence.receive("n2", wire.ACK, 1, 5, False, True)
     assert fence.delivered[-1][1]["next_node_idx"] == 3
-    assert fence.transport.acked_index("n2") == 2
+    assert fence.transport.leading.acked_index("n2") == 2
     fence.delivered.clear()
     fence.journal.durable_index = 4
     fence.transport.on_durable()
     assert [(sender, each["next_node_idx"]) for sender, each in fence.delivered] == [("n2", 5)]
-    assert fence.transport.acked_index("n2") == 4
+    assert fence.transport.leading.acked_index("n2") == 4
     fence.delivered.clear()
     fence.transport.on_durable()
     assert fence.delivered == []
@@ -141,7 +141,7 @@ def test_a_reduced_acknowledgement_is_a_sign_of_life_and_takes_nothing_back(fenc
     fence.receive("n2", wire.ACK, 1, 4, False, True)
     fence.receive("n2", wire.ACK, 1, 2, False, True)
     assert [each["next_node_idx"] for _, each in fence.delivered] == [4, 4]
-    assert fence.transport.acked_index("n2") == 3
+    assert fence.transport.leading.acked_index("n2") == 3
 
 
 def test_a_refusal_begins_again_where_the_peer_says(fence: Fence) -> None:
@@ -299,7 +299,7 @@ def test_a_long_backlog_is_applied_a_turn_s_worth_at_a_time(fence: Fence) -> Non
     while fence.state.applied < count + 1:
         fence.state.applied = fence.state.commit  # PySyncObj's tick
         turns.append(fence.state.applied)
-        fence.transport.continue_apply()
+        fence.transport.following.continue_apply()
     assert turns == [1 + APPLY_ENTRIES_PER_TURN * turn for turn in (1, 2, 3)]
     assert fence.outgoing == []  # nothing was acknowledged that nobody asked for
 
@@ -311,9 +311,9 @@ def test_nothing_is_brought_on_without_the_leader_that_verified_it(fence: Fence)
     fence.state.applied = fence.state.commit
     fence.delivered.clear()
     fence.state.follows(None, term=2)
-    fence.transport.continue_apply()
+    fence.transport.following.continue_apply()
     fence.state.follows("n3", term=3)
-    fence.transport.continue_apply()
+    fence.transport.following.continue_apply()
     assert fence.delivered == []
 
 
@@ -324,14 +324,14 @@ def test_entries_at_or_below_the_first_kept_one_match(fence: Fence) -> None:
     ((_, message),) = fence.delivered
     assert (message["prevLogIdx"], message["prevLogTerm"]) == (9, 3)
     assert [each[1] for each in message["entries"]] == [10]
-    assert fence.transport.verified_index == 10
+    assert fence.transport.following.verified_index == 10
 
 
 def test_a_higher_term_is_known_to_pysyncobj_before_anything_of_it_is_used(fence: Fence) -> None:
     """A snapshot may be the first that a node hears of a term; its chunks name no term."""
-    assert fence.transport.follow("n2", 5)
+    assert fence.transport.following.follow("n2", 5)
     assert fence.state.observed == [5]
-    assert fence.transport.follow("n2", 5)
+    assert fence.transport.following.follow("n2", 5)
     assert fence.state.observed == [5]
     assert fence.elections.heard == 2
 
@@ -343,12 +343,12 @@ def test_an_installed_snapshot_is_acknowledged_when_it_is_believed_and_durable(
     fence: Fence,
 ) -> None:
     fence.state.follows("n2", term=2)
-    fence.transport.follow("n2", 2)
-    fence.transport.install("n2", 2)
+    fence.transport.following.follow("n2", 2)
+    fence.transport.following.install("n2", 2)
     fence.journal[:] = [(NOOP_COMMAND, 8, 1), (NOOP_COMMAND, 9, 1)]
     fence.journal.durable_index = 0
     assert acks(fence) == []
-    fence.transport.believe_installed(9)
+    fence.transport.following.believe_installed(9)
     assert acks(fence) == [("n2", 0)]  # what is durable: nothing, but we live
     fence.now_s += HEARTBEAT_S
     fence.journal.durable_index = 9

@@ -1,0 +1,221 @@
+"""The leader's half of the fence: appends out, acknowledgements in.
+
+    PySyncObj: append_entries -> [ trim, split, encode once ] -> peer
+    peer: ack(term, next index) -> [ term, gate ] -> PySyncObj: next_node_idx
+
+  append, out   P6   an acknowledgement moves PySyncObj's nextIndex back, so it sends again what is
+                     in flight: what this link has carried in this term is trimmed off.
+                P10  a chunked entry would never replicate: one is a bug of ours, so Fatal.
+                P25  nothing is queued behind send_buffer_bytes_max: the peer will ask again.
+                     An empty append is left out when an append has just gone and there is no
+                     news in it. A placeholder (node.raft) is never sent: the snapshot goes
+                     instead, as it does where PySyncObj would begin its own transfer (P8).
+  ack, in       P9   stamped with its term: another term's is dropped, a higher one ends ours.
+                     Delivered up to our own durable index only, since PySyncObj always counts
+                     the leader itself; the rest follows when our sync is done (the gate).
+
+    per peer    delivered <= acked <= sent     all of the present term, sent of the present link
+
+Invariant: PySyncObj never counts an entry that is not durable here and at the peer.
+
+On a crash nothing here is needed again: what was acknowledged is in the journals.
+
+Does not do: know what a follower is told in return (node.following), votes, reads.
+
+Proved by: tests/node/test_transport.py, tests/node/test_pitfalls_append.py,
+tests/node/test_pitfalls_durable.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from node import wire
+from node.entry import NOOP_COMMAND, Entry
+from node.errors import Fatal
+from node.journal import FileJournal
+from node.links import Links
+
+if TYPE_CHECKING:
+    from node.snapshots import Snapshots
+    from node.transport import Deliver, RaftState
+
+__all__ = ["Leading"]
+
+_APPEND_BYTES: Final = 1024 * 1024
+"""A frame is closed when its entries have grown to this. Soft: an entry is never cut."""
+
+
+@dataclass(slots=True)
+class _Follower:
+    """What the leader knows of one follower. Indexes are of the current term."""
+
+    sent_index: int = 0
+    """Highest index sent on the present link."""
+    sent_s: float = 0.0
+    sent_commit: int = 0
+    acked_index: int = 0
+    """Highest index that the peer says is durable there."""
+    delivered_index: int = 0
+    """What of that PySyncObj was told."""
+
+
+class Leading:
+    """What a leader sends and is told.
+
+    Args:
+        heartbeat_s: PySyncObj's append period.
+        send_buffer_bytes_max: a peer gets no entries while this much waits for it.
+        deliver: hands PySyncObj a message of a peer.
+    """
+
+    def __init__(
+        self,
+        peer_ids: list[str],
+        links: Links,
+        journal: FileJournal,
+        *,
+        heartbeat_s: float,
+        send_buffer_bytes_max: int,
+        monotonic: Callable[[], float],
+        deliver: Deliver,
+    ) -> None:
+        self._followers = {peer_id: _Follower() for peer_id in peer_ids}
+        self._links = links
+        self._journal = journal
+        self._heartbeat_s = heartbeat_s
+        self._send_buffer_bytes_max = send_buffer_bytes_max
+        self._monotonic = monotonic
+        self._deliver = deliver
+        self._encoded: tuple[tuple[int, int, int, int], bytes] | None = None
+
+    def bind(self, state: RaftState, snapshots: Snapshots) -> None:
+        """Introduce the neighbours."""
+        self._state = state
+        self._snapshots = snapshots
+
+    def begin_term(self) -> None:
+        """This node leads: acknowledgements of older terms mean nothing now."""
+        for peer_id in self._followers:
+            self._followers[peer_id] = _Follower()
+
+    def forget_sent(self, peer_id: str) -> None:
+        """The link is a new one, or gone with all that it still carried."""
+        self._followers[peer_id].sent_index = 0
+
+    def acked_index(self, peer_id: str) -> int:
+        """What this peer has acknowledged, up to our own durable index."""
+        return self._followers[peer_id].delivered_index
+
+    # -- out ------------------------------------------------------------------------------
+
+    def send_append(self, peer_id: str, message: dict[str, Any]) -> bool:
+        """PySyncObj has entries for a peer, or a heartbeat; whether something was sent."""
+        if "transmission" in message:
+            raise Fatal("PySyncObj cuts an entry in pieces: it is larger than a batch may be")
+        if "serialized" in message:
+            self._snapshots.send_to(peer_id)
+            return True
+        previous, entries = message["prevLogIdx"], message.get("entries", [])
+        if previous is None:
+            return False
+        follower = self._followers[peer_id]
+        if self._snapshots.is_sending_to(peer_id):
+            entries = []
+        elif previous < follower.sent_index:
+            entries = entries[follower.sent_index - previous :]
+            previous = follower.sent_index
+        if entries and 1 < self._journal.first_index == previous and entries[0][0] == NOOP_COMMAND:
+            # Perhaps a placeholder (node.raft): what it stands for is in the state only.
+            self._snapshots.send_to(peer_id)
+            return True
+        if entries and self._links.buffered_bytes(peer_id) > self._send_buffer_bytes_max:
+            return False
+        commit = message["commit_index"]
+        if not entries and not self._is_worth_sending(follower, commit):
+            return True
+        return self._send_parts(peer_id, message["term"], commit, previous, entries)
+
+    def _is_worth_sending(self, follower: _Follower, commit: int) -> bool:
+        """Whether an empty append says something: that we live, or what is committed."""
+        is_news = commit > follower.sent_commit and commit >= self._journal.last_index
+        return is_news or self._monotonic() - follower.sent_s >= self._heartbeat_s / 2
+
+    def _send_parts(
+        self, peer_id: str, term: int, commit: int, previous: int, entries: list[Entry]
+    ) -> bool:
+        follower = self._followers[peer_id]
+        for part in _parts(entries):
+            frame = self._encode(term, commit, previous, part)
+            if frame is None or not self._links.send(peer_id, frame):
+                return False
+            if part:
+                previous += len(part)
+                follower.sent_index = previous
+        follower.sent_s, follower.sent_commit = self._monotonic(), commit
+        return True
+
+    def _encode(self, term: int, commit: int, previous: int, entries: list[Entry]) -> bytes | None:
+        """The frame, made once for all peers; None when what precedes it was cut meanwhile."""
+        key = (term, commit, previous, len(entries))
+        if self._encoded is not None and self._encoded[0] == key:
+            return self._encoded[1]
+        previous_term = self._journal.term_at(previous)
+        if previous_term is None:
+            return None  # the next append starts the snapshot
+        frame = wire.encode_append(term, commit, previous, previous_term, entries)
+        self._encoded = (key, frame)
+        return frame
+
+    # -- in -------------------------------------------------------------------------------
+
+    def on_ack(self, peer_id: str, next_index: int, reset: bool, success: bool) -> None:
+        """A follower of the current term says what it has."""
+        follower = self._followers[peer_id]
+        if success:
+            follower.acked_index = max(follower.acked_index, next_index - 1)
+            self._snapshots.on_progress(peer_id, follower.acked_index)
+            self._hand_on(peer_id, follower, is_sign_of_life=True)
+        elif self._snapshots.is_sending_to(peer_id):
+            self._tell(peer_id, follower.delivered_index + 1, reset=False, success=False)
+        else:
+            follower.sent_index = 0
+            self._tell(peer_id, next_index, reset=reset, success=False)
+
+    def on_durable(self) -> None:
+        """Our own sync is done: hand on what waited for it."""
+        for peer_id, follower in self._followers.items():
+            self._hand_on(peer_id, follower, is_sign_of_life=False)
+
+    def _hand_on(self, peer_id: str, follower: _Follower, *, is_sign_of_life: bool) -> None:
+        index = min(follower.acked_index, self._journal.durable_index)
+        if index > follower.delivered_index or is_sign_of_life:
+            follower.delivered_index = max(follower.delivered_index, index)
+            self._tell(peer_id, index + 1, reset=False, success=True)
+
+    def _tell(self, peer_id: str, next_index: int, *, reset: bool, success: bool) -> None:
+        self._deliver(
+            peer_id,
+            type="next_node_idx",
+            next_node_idx=next_index,
+            reset=reset,
+            success=success,
+        )
+
+
+def _parts(entries: list[Entry]) -> list[list[Entry]]:
+    """The entries in frames' worths; one empty part when there are none.
+
+    PySyncObj fills a message up to one entry past its limit, which a frame need not hold.
+    """
+    parts: list[list[Entry]] = [[]]
+    size_bytes = 0
+    for entry in entries:
+        if parts[-1] and size_bytes + len(entry[0]) > _APPEND_BYTES:
+            parts.append([])
+            size_bytes = 0
+        parts[-1].append(entry)
+        size_bytes += len(entry[0])
+    return parts
