@@ -260,7 +260,7 @@ def test_a_torn_end_above_the_durable_mark_is_cut_and_reported(
     with path.open("ab") as file:
         file.write(b"\x07" * 100)  # As a crash in the middle of a write leaves it.
     node.restart()
-    assert any("100 bytes" in line for line in node.find("torn tail cut"))
+    assert node.said("torn tail cut", "100 bytes")
     assert cluster.client(node.id).get("k") == b"v"
     cluster.equal_digest()
 

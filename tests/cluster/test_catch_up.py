@@ -46,7 +46,7 @@ def _cut_the_journals(cluster: Cluster, away: NodeProcess) -> None:
     """Make sure that nobody can send `away` the entries it lacks."""
     for node in cluster.others(away):
         cluster.client(node.id).execute_command("TRI.SNAPSHOT")
-        assert node.find("snapshot made")
+        assert node.said("snapshot made")
 
 
 def _follows_on(cluster: Cluster, node: NodeProcess, word: str) -> None:

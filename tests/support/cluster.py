@@ -24,6 +24,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ from tests.support.supervised import ROOT, wait_until
 
 FAST = ROOT / "configs" / "fast.toml"
 READY_S = 30.0
+SAID_WITHIN_S = 2.0
 """A start takes about a second; a busy machine may need many."""
 
 
@@ -197,6 +199,18 @@ class NodeProcess:
     def all_lines(self) -> list[str]:
         """What it printed in all its lives."""
         return self.earlier + self.lines
+
+    def said(self, *parts: str) -> bool:
+        """Whether it says, or says within a moment, a line with all these parts.
+
+        What a node writes reaches us through a pipe and a thread, a little after it happened.
+        """
+        deadline_s = time.monotonic() + SAID_WITHIN_S
+        while time.monotonic() < deadline_s:
+            if any(all(part in line for part in parts) for line in self.all_lines):
+                return True
+            time.sleep(0.01)
+        return False
 
     def find(self, part: str) -> list[str]:
         """The lines of this life that hold `part`."""
