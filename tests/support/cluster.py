@@ -24,9 +24,9 @@ import json
 import os
 import signal
 import subprocess
-import time
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
