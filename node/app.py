@@ -169,10 +169,17 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
     await stopped.wait()
     ready.cancel()
     if node.failed.done():
-        print(f"trimaran: fatal: {node.failed.result()}", file=sys.stderr, flush=True)
-        return EXIT_FATAL
-    await node.stop()
+        return _say_fatal(node.failed.result())
+    try:
+        await node.stop()
+    except Fatal as error:  # the last flush failed: nothing acknowledged hangs on it, but say so
+        return _say_fatal(error)
     return 0
+
+
+def _say_fatal(error: Exception) -> int:
+    print(f"trimaran: fatal: {error}", file=sys.stderr, flush=True)
+    return EXIT_FATAL
 
 
 async def _tell_ready(node: Node, on_ready: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@
                  |  end of the loop turn
                  v
     sealed  [batch] [batch]      no sequence yet: certainly not proposed, may be refused
-                 |  a leader is known, fewer than `in_flight_max` are pending
+                 |  raft.takes_batches, fewer than `in_flight_max` are pending
                  v
     pending {7: batch, 8: batch} proposed here, or forwarded to the leader; sent again, in
                  |               order, when the leader changes, a gap is reported, or time passes
@@ -182,7 +182,7 @@ class Batches:
             for batch in self._pending.values():
                 self._route(batch)
         while self._sealed and len(self._pending) < self._in_flight_max:
-            if self._raft.holding or self._raft.leader_id() is None:
+            if not self._raft.takes_batches():
                 return
             batch = self._sealed.popleft()
             self._sealed_bytes -= batch.builder.bytes_count
@@ -261,7 +261,7 @@ class Batches:
                 break  # a slow write: its turn comes when the table has room
             batch = self._sealed.popleft()
             self._sealed_bytes -= batch.builder.bytes_count
-            self._fail(batch, Unavailable("no leader has been found in time"))
+            self._fail(batch, Unavailable("no leader, or not caught up with it, in time"))
         for batch in self._pending.values():
             if batch.claims and now_s - batch.since_s > UNKNOWN_AFTER_S:
                 self._fail(batch, OutcomeUnknown(_UNKNOWN))

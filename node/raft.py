@@ -172,6 +172,7 @@ class Raft:
         self._entry_bytes_max = entry_bytes_max
         self._failed = False
         self._installing = False
+        self._has_caught_up = False
         self.holding = False
         """Nothing is proposed while leadership is being handed over (node.transfer)."""
         self._kicked = False
@@ -313,6 +314,16 @@ class Raft:
         if self.is_leader():
             return self.committed_in_term() is not None
         return self.transport.following.verified_index > 0
+
+    def takes_batches(self) -> bool:
+        """Whether a batch may be proposed: there is a leader, no hand-over is under way, and this
+        node has caught up once since it was started.
+
+        Before that, a snapshot could skip over a batch of ours that was committed meanwhile, and
+        with it what its clients are to be told.
+        """
+        self._has_caught_up = self._has_caught_up or self.is_caught_up()
+        return self._has_caught_up and not self.holding and self.leader_id() is not None
 
     # -- driving ----------------------------------------------------------------------------
 

@@ -71,6 +71,9 @@ class Replica:
     def leader_id(self) -> str | None:
         return self.leader
 
+    def takes_batches(self) -> bool:
+        return self.leader is not None and not self.holding
+
     def now_ms(self) -> int:
         return max(self.clock.wall_ms(), self.store.clock_ms)
 

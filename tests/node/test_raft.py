@@ -198,6 +198,33 @@ def test_the_journal_is_not_cut_above_what_is_still_to_be_applied_again(tmp_path
 # -- proposing -----------------------------------------------------------------------------------
 
 
+def test_a_node_that_is_still_behind_lets_its_clients_wait_until_it_has_caught_up(
+    tmp_path: Path,
+) -> None:
+    """What it proposed before might be skipped over by the snapshot it is about to install, and
+    nobody could tell its clients what came of it."""
+    with Simulation(3, tmp_path) as sim:
+
+        async def story() -> None:
+            leader = await sim.ready()
+            late = sim.others(leader)[0]
+            late.crash(Crash.SYNCED)
+            for number in range(20):
+                await leader.set(b"key%d" % number, b"value")
+            await leader.snapshot()
+            leader.journal.cut_below(leader.journal.last_index)
+            await late.start()
+            assert not late.core.raft.takes_batches()
+            early = asyncio.ensure_future(late.increment(b"counter"))
+            while not late.core.raft.takes_batches():
+                assert not late.core.batches._pending
+                await asyncio.sleep(0.001)
+            assert late.core.machine.snapshot_metadata is not None  # it came by snapshot
+            assert await early == 1
+
+        sim.run(story())
+
+
 def test_a_batch_is_stamped_with_a_time_that_never_falls(tmp_path: Path) -> None:
     with Simulation(3, tmp_path) as sim:
 
