@@ -128,6 +128,17 @@ class Core:
             monotonic=self._clock.monotonic,
             lock=False,
         )
+        report = self.machine.recovery_report
+        if report.torn is not None:
+            torn = report.torn
+            where = f"{torn.path.name}: {torn.dropped_bytes} bytes at {torn.offset_bytes}"
+            self.log.warning("wal: torn tail cut", where=where, reason=torn.reason)
+        self.log.info(
+            "state recovered",
+            index=self.machine.last_applied.index,
+            keys=len(self.machine),
+            replayed=report.frames_applied,
+        )
 
     def _open_journal(self) -> None:
         config, disk = self.config, self._disk

@@ -257,10 +257,14 @@ def test_a_torn_end_above_the_durable_mark_is_cut_and_reported(
     client.set("k", "v")
     node.kill()
     path, _ = _journal(node)
-    with path.open("ab") as file:
-        file.write(b"\x07" * 100)  # As a crash in the middle of a write leaves it.
+    wal_path = max((node.data_dir / "wal").glob("*.wal"))
+    for each, size_bytes in ((path, 100), (wal_path, 90)):
+        with each.open("ab") as file:
+            file.write(b"\x07" * size_bytes)  # As a crash in the middle of a write leaves it.
     node.restart()
-    assert node.said("torn tail cut", "100 bytes")
+    assert node.said("journal: torn tail cut", "100 bytes")
+    assert node.said("wal: torn tail cut", wal_path.name, "90 bytes")
+    assert node.said("state recovered")
     assert cluster.client(node.id).get("k") == b"v"
     cluster.equal_digest()
 
