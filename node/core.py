@@ -144,9 +144,10 @@ class Core:
         config, disk = self.config, self._disk
         directory = config.node.data_dir / "journal"
         files = JournalFiles(directory, disk, config.journal.segment_bytes_max)
+        term_file = TermFile(directory / "term", disk)
         self.journal = FileJournal(
             files,
-            TermFile(directory / "term", disk),
+            term_file,
             call_soon_threadsafe=self._loop.call_soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
@@ -154,6 +155,8 @@ class Core:
         )
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
+        if term_file.damage is not None:
+            self.log.warning("one copy of the term is damaged, mended", reason=term_file.damage)
 
     def _connect(self) -> None:
         config, clock = self.config, self._clock

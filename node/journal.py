@@ -83,7 +83,7 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         super().__init__(files.load())
         self._files = files
         self._term_file = term_file
-        self._term, self._vote = term_file.load()
+        self._term, self._vote = term_file.mend()
         self._call_soon_threadsafe = call_soon_threadsafe
         self._on_durable = on_durable
         self._on_failure = on_failure

@@ -1,15 +1,9 @@
-"""The journal's files: segments of frames, and the term with its vote.
+"""The journal's files: segments of frames.
 
     journal/
       00000001.seg   64-byte header | frame | frame | ...      statemachine.segment
       00000002.seg   sequence numbers rise by one, indexes rise by one across segments
-      term           current term and vote, replaced as a whole (below)
-
-    term:  0         8        12     14     16       24             24+v     +4
-           +---------+--------+------+------+--------+-------------+--------+
-           | TRIMTRM | version| v    | 0    | term   | vote (utf-8)| crc32c |
-           | \\0      | u32    | u16  | u16  | u64    | v bytes     | u32    |
-           +---------+--------+------+------+--------+-------------+--------+
+      term, term.copy                                          node.term_file
 
 Synchronous and single-threaded: whoever owns this object (the journal's sync thread, a
 one-node journal, an offline tool) makes all the calls. What a step promises it keeps by
@@ -26,7 +20,6 @@ the order of its writes:
               yet, and what is appended behind them has to be.
     Each removal is made durable before the next: removals in any other order would leave a
     gap, which is refused as corruption.
-    term      temporary file, fsync, rename, directory fsync (fs.replace_file).
 
 On a crash: the newest segment may end in a torn tail, which `load` cuts and reports; damage
 below the durable mark, or anywhere in a sealed segment, is Corrupt and nothing is opened.
@@ -38,19 +31,17 @@ Proved by: tests/node/test_journal_files.py
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import google_crc32c
-
 from node.entry import Entry, unwrap, wrap
-from statemachine.errors import Corrupt, Unsupported
+from node.term_file import TermFile
+from statemachine.errors import Corrupt
 from statemachine.frame import KIND_MARK, encode_frame
-from statemachine.fs import FileSystem, LogFile, replace_file
+from statemachine.fs import FileSystem, LogFile
 from statemachine.segment import (
     JOURNAL_MAGIC,
     SEGMENT_HEADER_BYTES,
@@ -61,11 +52,6 @@ from statemachine.segment import (
 __all__ = ["JournalFiles", "TermFile"]
 
 _POLICY_ALWAYS: Final = 0
-_TERM_HEAD: Final = struct.Struct("<8sIHHQ")
-_TERM_MAGIC: Final = b"TRIMTRM\0"
-_TERM_VERSION: Final = 1
-_CRC: Final = struct.Struct("<I")
-assert _TERM_HEAD.size == 24  # the picture above
 
 
 @dataclass(slots=True)
@@ -259,42 +245,3 @@ class JournalFiles:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-class TermFile:
-    """The current term and who got this node's vote in it (Raft figure 2, persistent state)."""
-
-    def __init__(self, path: Path, disk: FileSystem) -> None:
-        self._path = path
-        self._disk = disk
-
-    def load(self) -> tuple[int, str | None]:
-        """Term and vote; (0, None) when nothing was ever saved.
-
-        Raises:
-            Corrupt: the file does not check out.
-            Unsupported: written by a newer version.
-        """
-        if not self._disk.exists(self._path):
-            return 0, None
-        data = self._disk.read_bytes(self._path)
-        if len(data) < _TERM_HEAD.size + _CRC.size:
-            raise Corrupt(self._path, len(data), "too short for a term file")
-        magic, version, vote_bytes, _, term = _TERM_HEAD.unpack_from(data)
-        if magic != _TERM_MAGIC:
-            raise Corrupt(self._path, 0, "not a term file")
-        if version > _TERM_VERSION:
-            raise Unsupported(self._path, version, _TERM_VERSION)
-        end = _TERM_HEAD.size + vote_bytes
-        if len(data) != end + _CRC.size:
-            raise Corrupt(self._path, end, "length does not fit the vote")
-        if google_crc32c.value(data[:end]) != _CRC.unpack_from(data, end)[0]:
-            raise Corrupt(self._path, 0, "checksum does not match")
-        vote = data[_TERM_HEAD.size : end].decode()
-        return term, vote or None
-
-    def save(self, term: int, vote: str | None) -> None:
-        """Replace the file; durable when it returns."""
-        name = (vote or "").encode()
-        body = _TERM_HEAD.pack(_TERM_MAGIC, _TERM_VERSION, len(name), 0, term) + name
-        replace_file(self._disk, self._path, [body, _CRC.pack(google_crc32c.value(body))])
