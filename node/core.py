@@ -151,7 +151,8 @@ class Core:
             call_soon_threadsafe=self._loop.call_soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
-            inline=len(config.members) == 1,
+            settled_index=self.machine.last_applied.index,
+            memory_bytes=config.journal.memory_bytes,
         )
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
@@ -424,6 +425,7 @@ class Core:
         raft = self.raft
         self.log.info("role", role=raft.role(), term=raft.term(), leader=raft.leader_id())
         if not raft.is_leader():
+            self.transport.leading.end()
             self.snapshots.abort_outgoing()
         self.expiry.on_change()
         self.batches.on_change()

@@ -5,9 +5,9 @@
       00000002.seg   sequence numbers rise by one, indexes rise by one across segments
       term, term.copy                                          node.term_file
 
-Synchronous and single-threaded: whoever owns this object (the journal's sync thread, a
-one-node journal, an offline tool) makes all the calls. What a step promises it keeps by
-the order of its writes:
+Synchronous and single-threaded: whoever owns this object (the journal's sync thread, an
+offline tool) makes all the calls; only `read` may come from another thread. What a step
+promises it keeps by the order of its writes:
 
     rotate    sync the full segment, create the next with its header, sync it, sync the
               directory. So every segment but the newest is sealed: all of it must check out.
@@ -24,6 +24,9 @@ the order of its writes:
 On a crash: the newest segment may end in a torn tail, which `load` cuts and reports; damage
 below the durable mark, or anywhere in a sealed segment, is Corrupt and nothing is opened.
 
+Where an entry starts is known for each of them (8 bytes of memory), so reading any is one
+lookup and one pread, whatever the length of the log. Offsets have 64 bits.
+
 Does not do: decide what may be truncated or cut (node.raft), hold entries (node.journal).
 
 Proved by: tests/node/test_journal_files.py
@@ -32,15 +35,23 @@ Proved by: tests/node/test_journal_files.py
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from node.entry import Entry, unwrap, wrap
+from node.milestones import Milestones, entry_bytes
 from node.term_file import TermFile
 from statemachine.errors import Corrupt
-from statemachine.frame import KIND_MARK, encode_frame
+from statemachine.frame import (
+    FRAME_HEADER_BYTES,
+    KIND_MARK,
+    Frame,
+    decode_frame,
+    encode_frame,
+)
 from statemachine.fs import FileSystem, LogFile
 from statemachine.segment import (
     JOURNAL_MAGIC,
@@ -84,25 +95,40 @@ class JournalFiles:
         self._marked_bytes = 0
         self.torn: str | None = None
         """What `load` cut off, for the log; None when the end was clean."""
+        self.marks = Milestones()
+        """How the bytes of the log lay when it was loaded. The owner takes it over."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes in all segments."""
         return sum(segment.size_bytes for segment in self._segments)
 
-    def load(self) -> list[Entry]:
-        """Read all entries, oldest first, and open the newest segment for appending.
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest entry; 0 when there is none."""
+        return self._segments[0].first_index if self._segments else 0
+
+    def load(self, settled_index: int = 0, memory_bytes: int = 1 << 62) -> list[Entry]:
+        """Read the log, and open the newest segment for appending.
+
+        Returns: the entries, oldest first; of those before `settled_index` - 1 only as many as
+        fit in `memory_bytes`, together with all that follow.
 
         Raises:
             Corrupt: damage below the durable mark, or indexes or segments with a gap.
             Unsupported: written by a newer version.
         """
         entries: list[Entry] = []
+        held_bytes = 0
+        self.marks = Milestones()
         # What a killed process created, renamed or removed is here without being durable.
         self._disk.sync_dir(self._directory)
         names = [name for name in self._disk.list_dir(self._directory) if name.endswith(".seg")]
         for position, name in enumerate(names):
+            held = len(entries)
             self._load_segment(self._directory / name, position == len(names) - 1, entries)
+            held_bytes += sum(map(entry_bytes, entries[held:]))
+            held_bytes -= _drop_oldest(entries, held_bytes - memory_bytes, settled_index - 1)
         if self._segments and not self._segments[-1].offsets:
             self._drop_newest()  # begun and not written: the next entry may have another index
         if self._segments:
@@ -135,6 +161,7 @@ class JournalFiles:
                 raise Corrupt(path, offset, f"entry {frame.index} in the first place")
             segment.offsets.append(offset)
             entries.append((wrap(frame.kind, frame.payload), frame.index, frame.term))
+            self.marks.add(frame.index, entry_bytes(entries[-1]))
         self._segments.append(segment)
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -240,8 +267,83 @@ class JournalFiles:
         self._disk.unlink(path)
         self._disk.sync_dir(self._directory)
 
+    def read(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry] | None:
+        """Entries from `first_index` on, at least one, about `bytes_max` in all.
+
+        From any thread, for entries that are durable and stay: what is appended or cut
+        meanwhile does no harm.
+
+        Returns: None when the log does not reach back so far.
+
+        Raises:
+            Corrupt: an entry is not what was written.
+        """
+        # NB: a copy, made in one step: the owner's thread may add and remove segments.
+        segments = list(self._segments)
+        at = bisect_right(segments, first_index, key=lambda segment: segment.first_index) - 1
+        if at < 0:
+            return None
+        segment = segments[at]
+        place = first_index - segment.first_index
+        if place >= len(segment.offsets):
+            return None  # cleared since
+        offset = segment.offsets[place]
+        try:
+            file = self._disk.open_read(segment.path)
+        except FileNotFoundError:
+            return None  # cut since
+        try:
+            data = file.pread(bytes_max, offset)
+            needed = _frame_bytes(data)
+            if needed > len(data):
+                data = file.pread(needed, offset)
+        finally:
+            file.close()
+        return _decode_entries(segment.path, offset, data, first_index, last_index)
+
     def close(self) -> None:
         """Close the newest segment. Durability does not depend on it."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _drop_oldest(entries: list[Entry], surplus_bytes: int, below_index: int) -> int:
+    """Drop so much from the front, of entries below an index; how many bytes that was."""
+    count = dropped_bytes = 0
+    while (
+        dropped_bytes < surplus_bytes
+        and count + 2 < len(entries)
+        and entries[count][1] < below_index
+    ):
+        dropped_bytes += entry_bytes(entries[count])
+        count += 1
+    del entries[:count]
+    return dropped_bytes
+
+
+def _frame_bytes(data: bytes) -> int:
+    """How long the frame is that begins here; its header, when not even that is there."""
+    return FRAME_HEADER_BYTES + int.from_bytes(data[4:8], "little")
+
+
+def _decode_entries(
+    path: Path, offset: int, data: bytes, first_index: int, last_index: int
+) -> list[Entry]:
+    entries: list[Entry] = []
+    at, index = 0, first_index
+    while index <= last_index and at + _frame_bytes(data[at : at + 8]) <= len(data):
+        decoded = decode_frame(data, at)
+        if isinstance(decoded, str):
+            raise Corrupt(path, offset + at, decoded)
+        frame: Frame
+        frame, at = decoded
+        if frame.kind == KIND_MARK:
+            continue
+        if frame.index != index:
+            raise Corrupt(path, offset + at, f"entry {frame.index} where {index} should be")
+        entries.append((wrap(frame.kind, frame.payload), frame.index, frame.term))
+        index += 1
+    if not entries:
+        raise Corrupt(path, offset, f"entry {first_index} is cut off")
+    return entries

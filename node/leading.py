@@ -9,7 +9,9 @@
                 P25  nothing is queued behind send_buffer_bytes_max: the peer will ask again.
                      An empty append is left out when an append has just gone and there is no
                      news in it. A placeholder (node.raft) is never sent: the snapshot goes
-                     instead, as it does where PySyncObj would begin its own transfer (P8).
+                     instead. Where PySyncObj would begin a transfer of its own (P8), since what
+                     the peer lacks has left memory, it gets that from the files (node.backlog),
+                     or the snapshot when it has left those too.
   ack, in       P9   stamped with its term: another term's is dropped, a higher one ends ours.
                      Delivered up to our own durable index only, since PySyncObj always counts
                      the leader itself; the rest follows when our sync is done (the gate).
@@ -33,6 +35,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from node import wire
+from node.backlog import Backlog
 from node.entry import NOOP_COMMAND, Entry
 from node.errors import Fatal
 from node.journal import FileJournal
@@ -60,6 +63,8 @@ class _Follower:
     """Highest index that the peer says is durable there."""
     delivered_index: int = 0
     """What of that PySyncObj was told."""
+    end_index: int = 0
+    """How far its log reached when it last answered, or where it disagreed; 0: not known."""
 
 
 class Leading:
@@ -89,6 +94,9 @@ class Leading:
         self._send_buffer_bytes_max = send_buffer_bytes_max
         self._monotonic = monotonic
         self._deliver = deliver
+        self.backlog = Backlog(
+            journal, send=self._send_old, begins_too_late=lambda peer_id: self._snapshot(peer_id)
+        )
         self._encoded: tuple[tuple[int, int, int, int], bytes] | None = None
 
     def bind(self, state: RaftState, snapshots: Snapshots) -> None:
@@ -98,12 +106,18 @@ class Leading:
 
     def begin_term(self) -> None:
         """This node leads: acknowledgements of older terms mean nothing now."""
+        self.backlog.end_all()
         for peer_id in self._followers:
             self._followers[peer_id] = _Follower()
+
+    def end(self) -> None:
+        """This node leads no more."""
+        self.backlog.end_all()
 
     def forget_sent(self, peer_id: str) -> None:
         """The link is a new one, or gone with all that it still carried."""
         self._followers[peer_id].sent_index = 0
+        self.backlog.end(peer_id)
 
     def acked_index(self, peer_id: str) -> int:
         """What this peer has acknowledged, up to our own durable index."""
@@ -116,13 +130,13 @@ class Leading:
         if "transmission" in message:
             raise Fatal("PySyncObj cuts an entry in pieces: it is larger than a batch may be")
         if "serialized" in message:
-            self._snapshots.send_to(peer_id)
+            self._send_what_left_memory(peer_id)
             return True
         previous, entries = message["prevLogIdx"], message.get("entries", [])
         if previous is None:
             return False
         follower = self._followers[peer_id]
-        if self._snapshots.is_sending_to(peer_id):
+        if self._is_streaming_to(peer_id):
             entries = []
         elif previous < follower.sent_index:
             entries = entries[follower.sent_index - previous :]
@@ -137,6 +151,33 @@ class Leading:
         if not entries and not self._is_worth_sending(follower, commit):
             return True
         return self._send_parts(peer_id, message["term"], commit, previous, entries)
+
+    def _is_streaming_to(self, peer_id: str) -> bool:
+        return self._snapshots.is_sending_to(peer_id) or self.backlog.is_sending_to(peer_id)
+
+    def _snapshot(self, peer_id: str) -> None:
+        self._snapshots.send_to(peer_id)
+
+    def _send_what_left_memory(self, peer_id: str) -> None:
+        """PySyncObj would begin a transfer: the peer lacks what memory does not hold."""
+        if self._is_streaming_to(peer_id):
+            return
+        end_index = self._followers[peer_id].end_index
+        if end_index == 0:
+            return  # it refuses what PySyncObj sends next, and so tells where its log ends
+        if end_index < self._journal.first_index:
+            self._snapshots.send_to(peer_id)
+        elif end_index < self._journal.memory_index:
+            self.backlog.begin(peer_id, end_index)
+
+    def _send_old(self, peer_id: str, previous: int, term: int, entries: list[Entry]) -> bool:
+        """The backlog's entries. They are applied here: committed, whatever the commit index."""
+        frame = wire.encode_append(
+            self._state.term(), self._state.commit_index(), previous, term, entries
+        )
+        follower = self._followers[peer_id]
+        follower.sent_s = self._monotonic()
+        return self._state.is_leader() and self._links.send(peer_id, frame)
 
     def _is_worth_sending(self, follower: _Follower, commit: int) -> bool:
         """Whether an empty append says something: that we live, or what is committed."""
@@ -176,9 +217,14 @@ class Leading:
         follower = self._followers[peer_id]
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)
+            follower.end_index = next_index - 1
             self._snapshots.on_progress(peer_id, follower.acked_index)
+            self.backlog.on_ack(peer_id, follower.acked_index)
             self._hand_on(peer_id, follower, is_sign_of_life=True)
-        elif self._snapshots.is_sending_to(peer_id):
+            return
+        follower.end_index = next_index - 1
+        self.backlog.on_refusal(peer_id, next_index - 1)
+        if self._is_streaming_to(peer_id):
             self._tell(peer_id, follower.delivered_index + 1, reset=False, success=False)
         else:
             follower.sent_index = 0

@@ -70,7 +70,7 @@ def test_every_flipped_bit_and_every_cut_of_one_copy_is_survived_and_said(path: 
         disk.flip(path, bit)
         file = TermFile(TERM, disk)
         assert file.load() == (7, "n2")
-        assert file.damage is not None and file.damage.startswith(f"{path} at byte ")
+        assert str(file.damage).startswith(f"{path} at byte ")
         disk.flip(path, bit)
     for cut in range(len(whole)):
         disk.overwrite(path, whole[:cut])

@@ -55,7 +55,7 @@ class SteppedJournal(FileJournal):
 
     sync_s: float | None = 0.0005
 
-    def __init__(self, *arguments: Any, inline: bool, **options: Any) -> None:
+    def __init__(self, *arguments: Any, inline: bool = False, **options: Any) -> None:
         super().__init__(*arguments, inline=True, **options)
         self._inline = inline
         self._due = False
