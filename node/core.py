@@ -53,6 +53,7 @@ from node.snapshots import Snapshots
 from node.transfer import Transfer
 from node.transport import FencedTransport
 from node.upkeep import Upkeep
+from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
@@ -148,7 +149,7 @@ class Core:
         self.journal = FileJournal(
             files,
             term_file,
-            call_soon_threadsafe=self._loop.call_soon_threadsafe,
+            call_soon_threadsafe=self._soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
             settled_index=self.machine.last_applied.index,
@@ -238,6 +239,11 @@ class Core:
             settled_index=raft.settled_index,
             follow=self.transport.following.follow,
             installed=self._on_installed,
+            worker=Worker(
+                "snapshot-sync",
+                call_soon_threadsafe=self._soon_threadsafe,
+                on_failure=self._fail,
+            ),
             log=self.log,
         )
         self.batches = Batches(
@@ -391,6 +397,9 @@ class Core:
 
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, work)
+
+    def _soon_threadsafe(self, work: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(self._guard, work, *arguments)
 
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
         self._guard(self.transport.receive, peer_id, message)

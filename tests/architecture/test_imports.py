@@ -57,6 +57,7 @@ LONG = {
     "node/reads.py": "leader's and follower's half of ReadIndex, and the leader lease",
     "node/resp.py": "one parser, with hiredis and without",
     "node/session.py": "the pump: its states are only to be understood together",
+    "node/snapshots.py": "both ends of a stream, read side by side",
     "statemachine/fs.py": "one class for each kind of handle, and the protocol they share",
     "statemachine/machine.py": "the seed's trait, method by method",
     "statemachine/snapshot.py": "making, sending and installing share one format",

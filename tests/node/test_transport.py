@@ -426,11 +426,11 @@ def test_a_forwarded_batch_is_proposed_and_a_bad_one_harms_nobody(fence: Fence) 
 
 
 def test_snapshot_and_read_messages_go_to_their_rooms(fence: Fence) -> None:
-    fence.receive("n2", wire.SNAPSHOT_ACK, 5, False)
+    fence.receive("n2", wire.SNAPSHOT_ACK, 1, 5, False)
     fence.receive("n2", wire.READ_ECHO, 1, 2)
     fence.receive("n2", wire.READ_ASK, 3)
     fence.receive("n2", wire.READ_GRANT, 3, 4)
-    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 5, False])]
+    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 1, 5, False])]
     assert fence.reads.calls == [
         ("on_echo", "n2", 1, 2),
         ("on_ask", "n2", 3),
