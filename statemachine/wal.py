@@ -176,8 +176,7 @@ class Wal:
             wait_at_bytes = _WAIT_FACTOR * self._config.segment_bytes_max
             if log is None or self.prepare() or log.size_bytes >= wait_at_bytes:
                 self.rotate(index)
-            log = self._open_log()
-        return log
+        return self._open_log()
 
     def _written(self, recorded_bytes: int) -> None:
         self._recorded_bytes = recorded_bytes
@@ -263,8 +262,8 @@ class Wal:
         durable_bytes = self._durable_bytes
         self.appended_bytes += log.write(encode_frame(KIND_MARK, 0, 0, durable_bytes, b""))
         self._recorded_bytes = durable_bytes
-        # Everything before this mark is synced: every append records what was synced before it,
-        # so there was none since. A mark needs no mark of its own, or an idle log would grow.
+        # Everything before this mark is synced. A mark needs no mark of its own, or an idle log
+        # would grow.
         self._idle_at_bytes = log.size_bytes
 
     def poll(self) -> None:
