@@ -22,8 +22,9 @@ file goes at boot. After 6 the new one is there, and what 7 left over goes at bo
 What it costs (write amplification): by the default rule no image is begun that would bring the
 bytes written for images above twice the bytes logged. The size of the next one is bounded by what
 the last one took, what was logged since, and a few bytes for each new key. So bytes written <= 3 x
-bytes logged, however large the store is. Keys and values of less than a dozen bytes together take more in an image than twice
-what was logged: for them the image waits until the WAL is four times as large, and no longer.
+bytes logged, however large the store is. Keys and values of less than a dozen bytes together take
+more in an image than twice what was logged: for them the image waits until the WAL is four times
+as large, and no longer.
 
 Nothing of it stops the owner: 1 and 2 take microseconds, whatever the size, 3 to 7 run beside it.
 
