@@ -245,20 +245,23 @@ class Disk:
     def make_dir(self, path: Path) -> None:
         """Make the directory and its parents; one that is there already is fine.
 
-        The names of those that were made are synced: nobody can sync them later, as
-        nobody else knows which ones were new.
+        Their names are synced when it returns: nobody can sync them later, as nobody else knows
+        which ones were new.
         """
-        made: list[Path] = []
+        missing: list[Path] = []
         try:
-            probe = path
-            while not probe.exists():
-                made.append(probe)
-                probe = probe.parent
-            path.mkdir(parents=True, exist_ok=True)
+            while not path.exists():
+                missing.append(path)
+                path = path.parent
+            # 1 mkdir, 2 fsync the parent, then the next. Killed between 1 and 2, the last one that
+            # is there has a name that power loss still takes back, with all in it: sync it again.
+            if path.parent != path and os.access(path.parent, os.R_OK):
+                self.sync_dir(path.parent)
+            for directory in reversed(missing):
+                directory.mkdir(exist_ok=True)
+                self.sync_dir(directory.parent)
         except OSError as error:
             raise _failed(path, "mkdir", error) from error
-        for directory in made:
-            self.sync_dir(directory.parent)
 
     def remove_tree(self, path: Path) -> None:
         """Remove a directory and all below it; one that is not there is fine."""
