@@ -1,0 +1,130 @@
+"""Every legal disk state after every step of every workload, opened and judged.
+
+Goal: whatever a crash may leave, the machine comes back with a prefix of the history that holds
+all that was durable, or the disk broke a promise; and an exploration that is blind would show.
+
+Method: crash_workloads.py runs on a disk in memory, crash_states.py makes the states,
+crash_explorer.py opens and judges them. `make test` opens every SMALL_EVERY-th; the stress test all
+of them, in two processes. The negative controls are disks that lie about one kind of sync:
+each lie has to be found.
+
+Seen: the count of distinct states is printed (pytest -s, or the line of the stress test in CI).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.statemachine.crash_explorer import Findings, explore
+from tests.statemachine.crash_workloads import POLICIES, WORKLOADS, record
+from tests.support.crash import MemoryDisk
+
+SMALL_EVERY = 151  # A prime, so that it falls on cuts, fillers and names by turns.
+DISTINCT_MIN = 100_000
+PROCESSES = 2
+
+
+def explored(name: str, policy: str, every: int = 1, disk: MemoryDisk | None = None) -> Findings:
+    recorder, options = record(name, policy, disk)
+    return explore(recorder, options, every=every)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_some_states_of_every_workload_open_with_all_that_was_durable(
+    name: str, policy: str
+) -> None:
+    findings = explored(name, policy, SMALL_EVERY)
+    assert findings.problems == []
+    assert findings.words
+
+
+def test_a_workload_is_the_same_in_every_run() -> None:
+    first, second = (
+        record("background_checkpoints", "always")[0].moments for _ in range(2)
+    )
+    assert [moment.label for moment in first] == [moment.label for moment in second]
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1200)
+def test_all_states_of_all_workloads_open_with_all_that_was_durable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    jobs = [(name, policy) for name in WORKLOADS for policy in POLICIES]
+    total = Findings()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
+        for findings in pool.map(explored, *zip(*jobs, strict=True)):
+            total.add(findings)
+    with capsys.disabled():
+        print(f"\ncrash states: {total}", file=sys.stderr)
+    assert total.problems == []
+    assert len(total.words) >= DISTINCT_MIN
+
+
+# Negative controls: an exploration that finds nothing has to be shown to see.
+
+Lie = Callable[[str, Path], bool]
+LIES: dict[str, tuple[str, str, Lie]] = {
+    "an acknowledged entry is not synced": (
+        "entries",
+        "always",
+        lambda call, path: call == "sync" and path.suffix == ".wal",
+    ),
+    "a flush does not sync": (
+        "entries",
+        "checkpoint",
+        lambda call, path: call == "sync" and path.suffix == ".wal",
+    ),
+    "the name of a new segment is not synced": (
+        "rotation",
+        "always",
+        lambda call, path: call == "sync_dir" and path.name == "wal",
+    ),
+    "a checkpoint is renamed before it is synced": (
+        "checkpoints",
+        "always",
+        lambda call, path: call == "sync" and path.name.endswith(".img.tmp"),
+    ),
+    "segments go before the name of their checkpoint is synced": (
+        "checkpoints",
+        "always",
+        lambda call, path: call == "sync_dir" and path.name == "checkpoint",
+    ),
+    "the metadata of a snapshot is not synced": (
+        "snapshots",
+        "always",
+        lambda call, path: call == "sync" and path.name == "metadata.bin.tmp",
+    ),
+    "the name of a snapshot's metadata is not synced": (
+        "snapshots",
+        "always",
+        lambda call, path: call == "sync_dir" and path.parent.name == "snapshot",
+    ),
+    "an installed snapshot is not synced": (
+        "installs",
+        "always",
+        lambda call, path: call == "sync" and ".tmp" in str(path),
+    ),
+    "the directories are not synced": (
+        "entries",
+        "always",
+        lambda call, path: call == "sync_dir" and path.name == "data",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_disk_that_lies_is_found_out(lie: str) -> None:
+    name, policy, lies = LIES[lie]
+    disk = MemoryDisk()
+    disk.lies = lies
+    findings = explored(name, policy, 7, disk)
+    assert findings.problems, f"{lie}: nobody noticed in {findings}"
