@@ -129,11 +129,14 @@ class Recorder:
     def _step(self, name: str) -> None:
         self.steps += 1
         self.settle()
-        ends = tuple(len(track.values) for track in self.tracks)
-        label = f"step {self.steps}, after {name}"
-        self.moments.append(Moment(label, self.disk.volume(), self.disk.written, ends))
+        self.note(f"step {self.steps}, after {name}")
         if self.steps == self.kill_at:
             raise Killed
+
+    def note(self, label: str) -> None:
+        """It may die now."""
+        ends = tuple(len(track.values) for track in self.tracks)
+        self.moments.append(Moment(label, self.disk.volume(), self.disk.written, ends))
 
     def found(self, opened: Opened) -> None:
         """A machine was opened and answers from this: so nothing less may be left from now on."""

@@ -10,11 +10,12 @@ so a workload is the same in every run. Only the public surface of FileStateMach
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from statemachine import CheckpointConfig, FileStateMachine, LogId, WalConfig
+from statemachine import CheckpointConfig, FileStateMachine, FileSystem, LogId, WalConfig
 from tests.statemachine.crash_explorer import Killed, Recorder, judged
 from tests.statemachine.machines import applied, entry, machine_on
 from tests.support.crash import MemoryDisk
@@ -31,39 +32,57 @@ SMALL_SEGMENT_BYTES: Final = 500
 class Run:
     """See the top of the file."""
 
-    def __init__(self, recorder: Recorder, policy: str, hands: HandDriven) -> None:
+    def __init__(
+        self, recorder: Recorder, policy: str, hands: HandDriven, door: FileSystem | None = None
+    ) -> None:
         self.recorder = recorder
+        self.door = door or recorder.disk
+        """What the machine sees of the disk: in between, calls may fail."""
         self.policy = policy
         self.hands = hands
         self.now_s = 0.0
         self.segment_bytes_max = SEGMENT_BYTES
-        self.machine: FileStateMachine
+        self.machine: FileStateMachine | None = None
+        self.beside = False
+        """Whether a call is under way that is not the machine's own: a receiver's, a reader's."""
 
-    def open(self) -> FileStateMachine:
+    def open(self) -> None:
         """A machine on the disk as it is; what it answers from is durable."""
+        self.machine = None
         options = options_for(self.policy, self.segment_bytes_max) | {
             "monotonic": lambda: self.now_s,
             "lock": False,  # The one before was killed; its lock may still be in memory.
         }
-        self.machine = machine_on(self.recorder.disk, **options)
-        self.recorder.found(judged(self.machine))
+        self.machine = machine_on(self.door, **options)
+        with self.beside_it():
+            self.recorder.found(judged(self.machine))
+
+    @contextlib.contextmanager
+    def beside_it(self) -> Iterator[None]:
+        self.beside = True
+        yield
+        self.beside = False  # Not when it failed.
+
+    @property
+    def live(self) -> FileStateMachine:
+        assert self.machine is not None, "open comes first"
         return self.machine
 
     @property
     def index(self) -> int:
-        return self.machine.last_applied.index
+        return self.live.last_applied.index
 
     def apply(self, count: int) -> None:
         for index in range(self.index + 1, self.index + count + 1):
             self.recorder.applied.begin(index)
-            applied(self.machine, index, index)
+            applied(self.live, index, index)
             self.recorder.applied.acknowledge(durable=self.policy == "always")
 
     def chunk(self, count: int) -> None:
         entries = [entry(index) for index in range(self.index + 1, self.index + count + 1)]
         for each in entries:
             self.recorder.applied.begin(each.index)
-        self.machine.apply_chunk(entries)
+        self.live.apply_chunk(entries)
         self.recorder.applied.acknowledge(durable=self.policy == "always")
 
     def synced(self, call: Callable[[], object]) -> None:
@@ -72,25 +91,25 @@ class Run:
         self.recorder.applied.acknowledge(durable=True)
 
     def flush(self) -> None:
-        self.synced(self.machine.flush)
+        self.synced(self.live.flush)
 
     def checkpoint(self) -> None:
-        self.synced(self.machine.checkpoint)
+        self.synced(self.live.checkpoint)
 
     def snapshot(self) -> None:
         self.recorder.begin_snapshot(self.index)
-        self.synced(self.machine.generate_snapshot)
+        self.synced(self.live.generate_snapshot)
         self.recorder.acknowledge_snapshot()
 
     def idle(self) -> None:
         """The timer of a quiet machine: the log falls idle and is marked."""
-        self.machine.poll_background()
-        self.machine.poll_background()
+        self.live.poll_background()
+        self.live.poll_background()
 
     def interval_passes(self) -> None:
         """Under `interval` the timer syncs what is overdue."""
         self.now_s += INTERVAL_MS / 1000
-        self.machine.poll_background()
+        self.live.poll_background()
         self.recorder.applied.acknowledge(durable=self.policy != "checkpoint")
 
     def background(self, paces: tuple[int, ...], *, snapshot: bool = False) -> None:
@@ -98,15 +117,15 @@ class Run:
         before = self.index
         if snapshot:
             self.recorder.begin_snapshot(before)
-            assert self.machine.start_snapshot()
+            assert self.live.start_snapshot()
         else:
-            assert self.machine.flush_async()
+            assert self.live.flush_async()
         for pace in paces:
             self.hands.step(pace)
             self.apply(1)
-            self.machine.poll_background()
+            self.live.poll_background()
         self.hands.finish()
-        while self.machine.poll_background():
+        while self.live.poll_background():
             pass
         if snapshot:
             self.recorder.acknowledge_snapshot()
@@ -121,14 +140,15 @@ class Run:
         metadata = source.generate_snapshot()
         opened = source.open_snapshot()
         assert opened is not None
-        receiver = self.machine.snapshot_receiver()
-        receiver.begin(metadata)
-        while chunk := opened[1].read(150):
-            receiver.write(chunk)
-        directory = receiver.finish()
+        with self.beside_it():
+            receiver = self.live.snapshot_receiver()
+            receiver.begin(metadata)
+            while chunk := opened[1].read(150):
+                receiver.write(chunk)
+            directory = receiver.finish()
         self.recorder.applied.begin(last)
         self.recorder.begin_snapshot(last)
-        self.machine.apply_snapshot_from_file(metadata, directory)
+        self.live.apply_snapshot_from_file(metadata, directory)
         self.recorder.applied.acknowledge(durable=True)
         self.recorder.acknowledge_snapshot()
 
@@ -139,12 +159,12 @@ class Run:
                 self.recorder.begin_snapshot(older)
         self.recorder.applied.begin(0)
         self.recorder.begin_snapshot(0)
-        self.machine.reset()
+        self.live.reset()
         self.recorder.applied.acknowledge(durable=True)
         self.recorder.acknowledge_snapshot()
 
     def close(self) -> None:
-        self.synced(self.machine.close)
+        self.synced(self.live.close)
 
 
 def options_for(policy: str, segment_bytes_max: int = SEGMENT_BYTES) -> dict[str, Any]:
@@ -272,7 +292,7 @@ def installs(run: Run) -> None:
     run.apply(1)
     run.snapshot()
     run.apply(1)
-    assert run.machine.flush_async()
+    assert run.live.flush_async()
     run.hands.step(2)
     run.install(4)
     run.apply(2)
@@ -301,20 +321,20 @@ def bookkeeping(run: Run) -> None:
     run.open()
     run.apply(6)
     run.recorder.applied.begin(7)  # Entry 7 is a no-op: it may be skipped.
-    run.synced(functools.partial(run.machine.persist_last_applied, LogId(7, 1)))
+    run.synced(functools.partial(run.live.persist_last_applied, LogId(7, 1)))
     run.apply(6)
     run.recorder.applied.begin(14)
-    run.machine.update_last_applied(LogId(14, 1))
+    run.live.update_last_applied(LogId(14, 1))
     run.recorder.applied.acknowledge(durable=run.policy == "always")
-    run.synced(run.machine.save_hard_state)
+    run.synced(run.live.save_hard_state)
     run.snapshot()
     run.apply(1)
-    metadata = run.machine.snapshot_metadata
+    metadata = run.live.snapshot_metadata
     assert metadata is not None
-    run.machine.persist_last_snapshot_metadata(metadata)
-    run.machine.update_last_snapshot_metadata(metadata)
-    run.synced(run.machine.stop)
-    run.machine.start()
+    run.live.persist_last_snapshot_metadata(metadata)
+    run.live.update_last_snapshot_metadata(metadata)
+    run.synced(run.live.stop)
+    run.live.start()
     run.apply(2)
     run.close()
 
