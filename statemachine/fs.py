@@ -274,7 +274,14 @@ class Disk:
 
     def exists(self, path: Path) -> bool:
         """Whether the name is there."""
-        return os.path.lexists(path)
+        # NB: not os.path.lexists, which takes any error for a no: what is "not there" gets removed.
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _failed(path, "stat", error) from error
+        return True
 
     def size_bytes(self, path: Path) -> int:
         """The size of the file."""

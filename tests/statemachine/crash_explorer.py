@@ -101,13 +101,11 @@ class Moment:
 class Recorder:
     """The disk of a workload, what came of its steps, and what it may count on."""
 
-    def __init__(self, disk: MemoryDisk | None = None, index: int = 0, snapshot: int = 0) -> None:
+    def __init__(self, disk: MemoryDisk | None = None, found: Opened = Opened()) -> None:
         self.disk = disk or MemoryDisk()
         self.disk.on_step = self._step
         self.moments: list[Moment] = []
-        self.applied = Track(index)
-        self.snapshots = Track(snapshot)
-        self.streams = Track(snapshot)
+        self.applied, self.snapshots, self.streams = map(Track, found.values)
         self.kill_at = 0
         """At this step the process is killed (Killed is raised); 0: at none."""
         self.steps = 0
@@ -177,7 +175,7 @@ class Findings:
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Findings) -> None:
-        self.words |= other.words
+        self.words = other.words | self.words
         self.made += other.made
         self.moments += other.moments
         self.problems += other.problems
@@ -197,6 +195,7 @@ def explore(
     *,
     sampled: int = 6,
     every: int = 1,
+    again_every: int = 0,
     problems_max: int = 5,
 ) -> Findings:
     """Open and judge every legal state of every moment.
@@ -204,6 +203,8 @@ def explore(
     Args:
         sampled: how many combinations beyond the systematic ones, per moment.
         every: only each N-th state is opened (a small version); EVERYTHING always is.
+        again_every: of each N-th distinct state the recovery is a workload of its own, and a crash
+            at any step of it is explored too; 0: of none.
         problems_max: stop after so many.
     """
     recorder.settle()
@@ -220,11 +221,31 @@ def explore(
             if opened is None:
                 opened = known[key] = open_state(state, options)
                 findings.words[key] = word
+                if again_every and not len(known) % again_every and not opened.problem:
+                    findings.add(explore_recovery(state, opened, options, moment.label))
             problem = opened.problem or _outside(recorder, moment, opened, word is EVERYTHING)
             if problem:
                 findings.problems.append(f"{moment.label}, {word}: {problem}")
                 if len(findings.problems) >= problems_max:
                     return findings
+    return findings
+
+
+def explore_recovery(
+    state: DiskState, opened: Opened, options: dict[str, Any], label: str
+) -> Findings:
+    """A crash at any step while a crash is mended: nothing less may be left than without it."""
+    recorder = Recorder(MemoryDisk.of(state), opened)
+    machine = machine_on(recorder.disk, **options)
+    recorder.found(judged(machine))
+    recorder.applied.begin(opened.index + 1)
+    applied(machine, opened.index + 1, opened.index + 1)
+    machine.flush()
+    recorder.applied.acknowledge(durable=True)
+    machine.close()
+    findings = explore(recorder, options)
+    findings.words = dict.fromkeys(findings.words, "crashed again")
+    findings.problems = [f"{label}, crashed again at {each}" for each in findings.problems]
     return findings
 
 

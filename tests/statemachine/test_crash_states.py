@@ -26,13 +26,21 @@ from tests.statemachine.crash_workloads import POLICIES, WORKLOADS, record
 from tests.support.crash import MemoryDisk
 
 SMALL_EVERY = 151  # A prime, so that it falls on cuts, fillers and names by turns.
+AGAIN_EVERY = 500
+"""A crash at every step of the recovery itself: of each N-th state."""
 DISTINCT_MIN = 100_000
 PROCESSES = 2
 
 
-def explored(name: str, policy: str, every: int = 1, disk: MemoryDisk | None = None) -> Findings:
+def explored(
+    name: str, policy: str, every: int = 1, again_every: int = 0, disk: MemoryDisk | None = None
+) -> Findings:
     recorder, options = record(name, policy, disk)
-    return explore(recorder, options, every=every)
+    return explore(recorder, options, every=every, again_every=again_every)
+
+
+def explored_whole(name: str, policy: str) -> Findings:
+    return explored(name, policy, 1, AGAIN_EVERY)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -46,9 +54,7 @@ def test_some_states_of_every_workload_open_with_all_that_was_durable(
 
 
 def test_a_workload_is_the_same_in_every_run() -> None:
-    first, second = (
-        record("background_checkpoints", "always")[0].moments for _ in range(2)
-    )
+    first, second = (record("background_checkpoints", "always")[0].moments for _ in range(2))
     assert [moment.label for moment in first] == [moment.label for moment in second]
 
 
@@ -61,7 +67,7 @@ def test_all_states_of_all_workloads_open_with_all_that_was_durable(
     total = Findings()
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
-        for findings in pool.map(explored, *zip(*jobs, strict=True)):
+        for findings in pool.map(explored_whole, *zip(*jobs, strict=True)):
             total.add(findings)
     with capsys.disabled():
         print(f"\ncrash states: {total}", file=sys.stderr)
@@ -126,5 +132,5 @@ def test_a_disk_that_lies_is_found_out(lie: str) -> None:
     name, policy, lies = LIES[lie]
     disk = MemoryDisk()
     disk.lies = lies
-    findings = explored(name, policy, 7, disk)
+    findings = explored(name, policy, 7, disk=disk)
     assert findings.problems, f"{lie}: nobody noticed in {findings}"

@@ -32,7 +32,6 @@ from tests.support.crash import Crash, MemoryDisk
 LAST = 16
 DIGESTS = digests(LAST)
 WAL = WalConfig(segment_bytes_max=300)
-KINDS = {".wal": "segment", ".img": "image"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +83,17 @@ def judge(world: World, path: Path, disk: MemoryDisk, at: int) -> str:
     """
     before = {each: disk.content(each) for each in disk.files()}
     problems = "\n".join(verify(HOME, disk=disk))
+    machine = refusal = None
     try:
         machine = machine_on(disk, wal=WAL)
     except Fatal as error:
-        assert isinstance(error, Corrupt | Unsupported), error
-        assert error.path in names_of(disk, path), error
-        assert str(error.path) in str(error)
-        if isinstance(error, Corrupt):
-            assert f"at byte {error.offset_bytes}: {error.reason}" in str(error)
-            assert 0 <= error.offset_bytes <= at
+        refusal = error
+    if machine is None:
         assert {each: disk.content(each) for each in disk.files()} == before, "evidence is gone"
-        assert str(error) in problems, "verify did not say so"
+        assert str(refusal) in problems, "verify did not say so"
+        assert isinstance(refusal, Corrupt | Unsupported), refusal
+        assert refusal.path in names_of(disk, path), refusal
+        _has_its_sentence(refusal, at)
         return "refused"
     index = machine.last_applied.index
     assert machine.digest() == DIGESTS[index]
@@ -108,6 +107,13 @@ def judge(world: World, path: Path, disk: MemoryDisk, at: int) -> str:
         return "refused by its receiver"
     assert path.name == "LOCK", "damage that nobody saw"
     return "unused"
+
+
+def _has_its_sentence(refusal: Corrupt | Unsupported, at: int) -> None:
+    assert str(refusal).startswith(str(refusal.path))
+    if isinstance(refusal, Corrupt):
+        assert f"at byte {refusal.offset_bytes}: {refusal.reason}" in str(refusal)
+        assert 0 <= refusal.offset_bytes <= at
 
 
 def _unproved(world: World, path: Path, machine: FileStateMachine, at: int) -> str:

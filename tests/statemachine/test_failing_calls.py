@@ -5,8 +5,9 @@ Fatal, and so does every call of the machine afterwards; on the healed disk the 
 everything that was acknowledged, whatever the failed call left in the page cache.
 
 Method: the workloads of crash_workloads.py on a FaultyDisk; then states of the inner disk as in
-crash_explorer.py. `make test` fails every SMALL_EVERY-th call in one way each; the stress test every
-call in every way, in two processes. Below that, the real disk: writes that the kernel takes in part.
+crash_explorer.py. `make test` fails every SMALL_EVERY-th call in one way each; the stress test
+every call in every way, in two processes. Below that, the real disk: writes that the kernel takes
+in part.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from typing import Any
 
 import pytest
 
-from statemachine import DiskFailed, Fatal, FileStateMachine, WalConfig
+from statemachine import DiskFailed, Fatal, FileStateMachine
 from tests.statemachine.crash_explorer import Recorder, explore
 from tests.statemachine.crash_workloads import WORKLOADS, Run, options_for
-from tests.statemachine.machines import HOME, applied, apply_to, digests, machine_on
+from tests.statemachine.machines import applied, digests, machine_on
 from tests.support.crash import MemoryDisk
 from tests.support.faulty_disk import Fault, FaultyDisk
 from tests.support.hand_driven import hand_driven
@@ -175,12 +176,13 @@ def test_a_disk_that_fails_beside_the_machine_stops_it_as_well(what: str) -> Non
     door = FaultyDisk(MemoryDisk())
     machine = applied(machine_on(door), 1, 3)
     metadata = machine.generate_snapshot()
+    calls: dict[str, Callable[[], Any]] = {
+        "receiving": lambda: machine.snapshot_receiver().begin(metadata),
+        "streaming": machine.open_snapshot,
+    }
     door.fault = Fault(at=len(door.calls) + 3)
     with pytest.raises(DiskFailed):
-        if what == "receiving":
-            machine.snapshot_receiver().begin(metadata)
-        else:
-            machine.open_snapshot()
+        calls[what]()
     assert not machine.is_running
 
 
@@ -217,9 +219,7 @@ def test_a_real_write_that_the_kernel_takes_in_part_stops_the_machine(
     )
     *indexes, end = run.stdout.splitlines()
     assert end == "DiskFailed stopped"
-    assert any(
-        path.stat().st_size == limit_bytes for path in tmp_path.rglob("*") if path.is_file()
-    )
+    assert any(path.stat().st_size == limit_bytes for path in tmp_path.rglob("*") if path.is_file())
     with FileStateMachine(tmp_path / "data") as machine:
         index = machine.last_applied.index
         assert index >= int(indexes[-1])

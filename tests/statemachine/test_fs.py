@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -234,3 +235,20 @@ def test_make_dir_syncs_the_names_from_the_last_directory_that_was_there(
     synced.clear()
     Disk().make_dir(tmp_path / "a" / "b")
     assert synced == [tmp_path / "a"]
+
+
+def test_a_disk_that_cannot_say_whether_a_name_is_there_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Taken for a no, it would have a snapshot without metadata removed as unfinished.
+    (tmp_path / "file").write_bytes(b"")
+    assert Disk().exists(tmp_path / "file")
+    assert not Disk().exists(tmp_path / "none")
+    assert not Disk().exists(tmp_path / "file" / "below")
+
+    def broken(path: Path) -> os.stat_result:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "lstat", broken)
+    with pytest.raises(DiskFailed, match=r"stat failed on .*file: Input/output error"):
+        Disk().exists(tmp_path / "file")

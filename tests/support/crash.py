@@ -1,4 +1,4 @@
-"""Disks for crash tests: one that remembers what was synced, others that fail when they are told to.
+"""Disks for crash tests: one that remembers what was synced, others that fail when told to.
 
     memory_disk    MemoryDisk, a FileSystem in memory; Crash, what a crash leaves of it
     failing_disk   FailingDisk fails the N-th call of another FileSystem that changes something

@@ -83,5 +83,3 @@ class _FailingFile:
     def truncate(self, size_bytes: int) -> None:
         self._disk._count("truncate", self._path)
         self._inner.truncate(size_bytes)
-
-

@@ -49,7 +49,7 @@ class Fault:
 class FaultyDisk:
     """See the top of the file."""
 
-    def __init__(self, inner: FileSystem, fault: Fault = Fault()) -> None:  # noqa: B008  # Frozen.
+    def __init__(self, inner: FileSystem, fault: Fault = Fault()) -> None:  # Frozen.
         self._inner = inner
         self.fault = fault
         self.calls: list[str] = []

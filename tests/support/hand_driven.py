@@ -34,7 +34,7 @@ class HandDriven:
     def __getattr__(self, name: str) -> Any:
         return getattr(threading, name)
 
-    def Thread(self, **options: Any) -> _HeldThread:  # noqa: N802  # The name in `threading`.
+    def Thread(self, **options: Any) -> _HeldThread:  # The name in `threading`.
         thread = _HeldThread(**options)
         thread.eager = self.eager
         self._threads.append(thread)
