@@ -195,6 +195,7 @@ def explore(
     *,
     sampled: int = 6,
     every: int = 1,
+    moments_every: int = 1,
     again_every: int = 0,
     problems_max: int = 5,
 ) -> Findings:
@@ -203,6 +204,7 @@ def explore(
     Args:
         sampled: how many combinations beyond the systematic ones, per moment.
         every: only each N-th state is opened (a small version); EVERYTHING always is.
+        moments_every: only each N-th moment is explored beyond EVERYTHING.
         again_every: of each N-th distinct state the recovery is a workload of its own, and a crash
             at any step of it is explored too; 0: of none.
         problems_max: stop after so many.
@@ -211,8 +213,10 @@ def explore(
     findings = Findings(moments=len(recorder.moments))
     known: dict[bytes, Opened] = {}
     chance = random.Random(len(recorder.moments))
-    for moment in recorder.moments:
+    for number, moment in enumerate(recorder.moments):
         for word, state in crash_states(moment.volume, moment.written, chance, sampled):
+            if number % moments_every and word is not EVERYTHING:
+                break
             findings.made += 1
             if word is not EVERYTHING and findings.made % every:
                 continue
@@ -222,7 +226,7 @@ def explore(
                 opened = known[key] = open_state(state, options)
                 findings.words[key] = word
                 if again_every and not len(known) % again_every and not opened.problem:
-                    findings.add(explore_recovery(state, opened, options, moment.label))
+                    findings.add(explore_recovery(state, opened, options, moment.label, every))
             problem = opened.problem or _outside(recorder, moment, opened, word is EVERYTHING)
             if problem:
                 findings.problems.append(f"{moment.label}, {word}: {problem}")
@@ -232,7 +236,7 @@ def explore(
 
 
 def explore_recovery(
-    state: DiskState, opened: Opened, options: dict[str, Any], label: str
+    state: DiskState, opened: Opened, options: dict[str, Any], label: str, every: int
 ) -> Findings:
     """A crash at any step while a crash is mended: nothing less may be left than without it."""
     recorder = Recorder(MemoryDisk.of(state), opened)
@@ -243,7 +247,7 @@ def explore_recovery(
     machine.flush()
     recorder.applied.acknowledge(durable=True)
     machine.close()
-    findings = explore(recorder, options)
+    findings = explore(recorder, options, every=every)
     findings.words = dict.fromkeys(findings.words, "crashed again")
     findings.problems = [f"{label}, crashed again at {each}" for each in findings.problems]
     return findings

@@ -62,14 +62,16 @@ def crash_states(
         written: the node that the last step wrote to, if it was a write.
         sampled: how many of the remaining combinations to add.
     """
+    whole = _layout(volume, set(range(len(volume.changes))))
+    arrived = {
+        node: _arrived(volume.synced[node], writes) for node, writes in volume.writes.items()
+    }
+    yield EVERYTHING, DiskState(*whole, dict(volume.synced) | arrived)
     variants = {
         node: _file_variants(volume.synced[node], writes, node == written, chance)
         for node, writes in volume.writes.items()
     }
     layouts = list(dict.fromkeys(_layouts(volume, chance)))
-    whole = _layout(volume, set(range(len(volume.changes))))
-    everything = {node: variants[node][-1][1] for node in variants}
-    yield EVERYTHING, DiskState(*whole, dict(volume.synced) | everything)
     for number, layout in enumerate(layouts):
         present = {node for _, node in layout[1]}
         open_nodes = [node for node in variants if node in present]
