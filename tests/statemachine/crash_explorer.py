@@ -35,6 +35,8 @@ from tests.support.volume import DiskState, Volume
 
 LAST = 60
 DIGESTS = digests(LAST + 1)
+SNAPSHOTS_ARE_SYNCED = False
+"""Whether a machine that finds a snapshot at boot syncs its names before it shows it."""
 
 
 class Track:
@@ -55,14 +57,16 @@ class Track:
         if durable:
             self.durable = self.acknowledged
 
-    def found(self, value: int) -> int:
-        """After a kill: what the machine that was opened answers from, which it has synced.
+    def found(self, value: int, *, durable: bool = True) -> int:
+        """After a kill: what the machine that was opened answers from; synced, if it is durable.
 
-        Returns: which of the values before that was.
+        Returns: which of the values before that was. What was acknowledged is among them.
         """
-        place = self.durable + self.values[self.durable :].index(value)
+        allowed = self.values[self.acknowledged :]
+        assert value in allowed, f"killed, and {value} was found, allowed are {allowed}"
+        place = self.acknowledged + allowed.index(value)
         self.values.append(value)
-        self.acknowledge(durable=True)
+        self.acknowledge(durable=durable)
         return place
 
 
@@ -108,6 +112,7 @@ class Recorder:
         self.applied, self.snapshots, self.streams = map(Track, found.values)
         self.kill_at = 0
         """At this step the process is killed (Killed is raised); 0: at none."""
+        self.dead = False
         self.steps = 0
 
     @property
@@ -129,7 +134,21 @@ class Recorder:
         self.settle()
         self.note(f"step {self.steps}, after {name}")
         if self.steps == self.kill_at:
+            self.dead = True
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """A killed process does nothing more, in none of its threads.
+
+        Raises: Killed.
+        """
+        if self.dead:
             raise Killed
+
+    def buried(self) -> None:
+        """All threads of the killed process have ended: another one may begin."""
+        self.dead = False
+        self.kill_at = 0
 
     def note(self, label: str) -> None:
         """It may die now."""
@@ -138,10 +157,16 @@ class Recorder:
 
     def found(self, opened: Opened) -> None:
         """A machine was opened and answers from this: so nothing less may be left from now on."""
-        places = tuple(map(Track.found, self.tracks, opened.values))
+        durable = (True, SNAPSHOTS_ARE_SYNCED, SNAPSHOTS_ARE_SYNCED)
+        before = tuple(track.durable for track in self.tracks)
+        places = tuple(
+            track.found(value, durable=synced)
+            for track, value, synced in zip(self.tracks, opened.values, durable, strict=True)
+        )
         if self.moments:
             moment = self.moments[-1]
-            moment.durable = moment.acknowledged = places
+            moment.acknowledged = places
+            moment.durable = (places[0], *(places if SNAPSHOTS_ARE_SYNCED else before)[1:])
             moment.settled = True
 
     def forget(self, index: int) -> None:

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import pytest
 
-from statemachine import CheckpointConfig, FileStateMachine, FileSystem, LogId, WalConfig
+from statemachine import CheckpointConfig, Fatal, FileStateMachine, FileSystem, LogId, WalConfig
 from tests.statemachine.crash_explorer import Killed, Recorder, judged
 from tests.statemachine.machines import applied, entry, machine_on
 from tests.support.crash import MemoryDisk
 from tests.support.hand_driven import HandDriven, hand_driven
 
-__all__ = ["POLICIES", "WORKLOADS", "Run", "options_for", "record"]
+__all__ = ["POLICIES", "WORKLOADS", "Run", "options_for", "record", "record_killed"]
 
 POLICIES: Final = ("always", "interval", "checkpoint")
 INTERVAL_MS: Final = 1_000
@@ -58,6 +58,19 @@ class Run:
         self.machine = machine_on(self.door, **options)
         with self.beside_it():
             self.recorder.found(judged(self.machine))
+
+    def until_killed(self, work: Callable[[], object]) -> bool:
+        """Work until the process is killed, if it is; the next one may `open` then."""
+        try:
+            work()
+        except (Killed, Fatal):  # Fatal: a thread was killed first, and the owner heard of it.
+            if not self.recorder.dead:
+                raise
+        self.hands.finish()
+        was_killed = self.recorder.dead
+        self.machine = None
+        self.recorder.buried()
+        return was_killed
 
     @contextlib.contextmanager
     def beside_it(self) -> Iterator[None]:
@@ -185,19 +198,46 @@ def options_for(policy: str, segment_bytes_max: int = SEGMENT_BYTES) -> dict[str
 
 
 def record(
-    name: str, policy: str, disk: MemoryDisk | None = None, kill_at: int = 0
+    name: str, policy: str, disk: MemoryDisk | None = None
 ) -> tuple[Recorder, dict[str, Any]]:
     """Run a workload; what it did, and the options to open its states with."""
     recorder = Recorder(disk)
-    recorder.kill_at = kill_at
-    with hand_driven(recorder.disk) as hands, _threads_have_work():
-        run = Run(recorder, policy, hands)
-        try:
-            WORKLOADS[name](run)
-        except Killed:
-            pass
-        hands.finish()
+    with _running(recorder, policy) as run:
+        WORKLOADS[name](run)
+        run.hands.finish()
     return recorder, options_for(policy, run.segment_bytes_max)
+
+
+def record_killed(name: str, policy: str, kill_at: int) -> tuple[Recorder, dict[str, Any]] | None:
+    """Run a workload until it is killed at a step, and then another process on the same disk.
+
+    What the first one did not sync is in the page cache, and the second one reads it there; then
+    the power goes: only moments of the second one are kept.
+
+    Returns: None when the workload has no such step.
+    """
+    recorder = Recorder()
+    with _running(recorder, policy) as run:
+        recorder.kill_at = kill_at
+        if not run.until_killed(lambda: WORKLOADS[name](run)):
+            return None
+        recorder.moments.clear()
+        run.open()
+        run.apply(2)
+        run.flush()
+    return recorder, options_for(policy, run.segment_bytes_max)
+
+
+@contextlib.contextmanager
+def _running(recorder: Recorder, policy: str) -> Iterator[Run]:
+    with hand_driven(recorder.disk) as hands, _threads_have_work():
+
+        def before_step() -> None:
+            hands.before_step()
+            recorder.check_alive()
+
+        recorder.disk.before_step = before_step
+        yield Run(recorder, policy, hands)
 
 
 @contextlib.contextmanager
@@ -395,12 +435,7 @@ def killed(run: Run) -> None:
         (22, lambda: (run.apply(1), run.install(3))),
     ):
         recorder.kill_at = recorder.steps + after
-        try:
-            run.open()
-            work()
-        except Killed:
-            pass
-    recorder.kill_at = 0
+        run.until_killed(lambda work=work: (run.open(), work()))
     run.open()
     run.apply(2)
 
