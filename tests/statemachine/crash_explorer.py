@@ -10,6 +10,7 @@ A state is right when it opens without an error and
 * shows the last snapshot that the moment allows, whole, by its SHA-256;
 * loses nothing of that in a second crash at once (recovery answers only from what it has synced);
 * takes the next entry, and still has it after a third crash.
+`verify` agrees, on every VERIFIED_EVERY-th: it has nothing against what a crash may leave.
 
 What is durable: under `always` what `apply` returned for; else what came before the last flush,
 checkpoint, snapshot, install or reset that returned. After kill -9 (everything that was written is
@@ -28,13 +29,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from statemachine import FileStateMachine
-from tests.statemachine.machines import applied, digests, machine_on
+from statemachine.dump import verify
+from tests.statemachine.machines import HOME, applied, digests, machine_on
 from tests.support.crash import Crash, MemoryDisk
 from tests.support.crash_states import EVERYTHING, crash_states
 from tests.support.volume import DiskState, Volume
 
 LAST = 60
 DIGESTS = digests(LAST + 1)
+VERIFIED_EVERY = 7
 SNAPSHOTS_ARE_SYNCED = False
 """Whether a machine that finds a snapshot at boot syncs its names before it shows it."""
 
@@ -249,6 +252,8 @@ def explore(
             opened = known.get(key)
             if opened is None:
                 opened = known[key] = open_state(state, options)
+                if not len(known) % VERIFIED_EVERY and not opened.problem:
+                    opened = known[key] = verified(state, opened)
                 findings.words[key] = word
                 if again_every and not len(known) % again_every and not opened.problem:
                     findings.add(explore_recovery(state, opened, options, moment.label, every))
@@ -302,6 +307,13 @@ def open_state(state: DiskState, options: dict[str, Any]) -> Opened:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
         return Opened(problem=f"{type(error).__name__}: {error} ({where})")
+
+
+def verified(state: DiskState, opened: Opened) -> Opened:
+    """What the offline check says of a state that opens. A directory is made at the first boot."""
+    problems = verify(HOME, disk=MemoryDisk.of(state))
+    problems = [each for each in problems if not each.endswith("is not there")]
+    return Opened(problem=f"verify says {problems}") if problems else opened
 
 
 def _opened(disk: MemoryDisk, options: dict[str, Any]) -> Opened:

@@ -192,5 +192,37 @@ def test_a_disk_that_lies_is_found_out(lie: str) -> None:
     name, policy, lies = LIES[lie]
     disk = MemoryDisk()
     disk.lies = lies
-    findings = explored(name, policy, 7, disk=disk)
+    findings = explored(name, policy, 19, disk=disk)
     assert findings.problems, f"{lie}: nobody noticed in {findings}"
+
+
+def unnoticed_lies(name: str, policy: str) -> tuple[int, list[str]]:
+    """Each fsync of a file is a lie once; which of these lies nobody noticed."""
+    count, unnoticed = 0, []
+    while True:
+        told: list[Path] = []
+
+        def lies(call: str, path: Path, told: list[Path] = told, nth: int = count + 1) -> bool:
+            if call == "sync":
+                told.append(path)
+            return call == "sync" and len(told) == nth
+
+        disk = MemoryDisk()
+        disk.lies = lies
+        recorder, options = record(name, policy, disk)
+        if len(told) <= count:
+            return count, unnoticed
+        count += 1
+        if not any(explore(recorder, options, every=n, problems_max=1).problems for n in (29, 1)):
+            unnoticed.append(f"{name}, {policy}: fsync {count}, of {told[count - 1]}")
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+def test_every_single_fsync_of_a_file_is_needed() -> None:
+    # But the last of a workload, when nothing follows that would count on it.
+    for name in ("rotation", "checkpoints", "installs"):
+        count, unnoticed = unnoticed_lies(name, "always")
+        last = f"{name}, always: fsync {count}, of "
+        assert count > 15
+        assert [each for each in unnoticed if not each.startswith(last)] == []

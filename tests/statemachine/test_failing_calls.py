@@ -53,7 +53,7 @@ CASES = [
     )
     for policy in ("always", "checkpoint")
 ]
-SMALL_EVERY = 23
+SMALL_EVERY = 37
 STATES_EVERY = 7  # Of the states that the failure may leave, for each fault.
 ALL_CALLS = {
     *("open", "read", "create", "write", "truncate", "sync", "rename", "link", "unlink"),
