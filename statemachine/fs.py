@@ -24,7 +24,7 @@ directory was not synced. `replace_file` is safe against both.
 Not done here: no retry (a failed fsync has already dropped pages), no O_DIRECT, no
 preallocation, no meaning: this file knows nothing of frames.
 
-Proved by: tests/statemachine/test_fs.py
+Proved by: tests/statemachine/test_fs.py, tests/statemachine/test_failing_calls.py
 """
 
 from __future__ import annotations
