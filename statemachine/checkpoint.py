@@ -176,6 +176,9 @@ def write_checkpoint(
     """
     writer = ImageWriter(image)
     temporary = paths.checkpoint_temporary(sequence)
+    if disk.exists(temporary):
+        # An install that was given up left it: a second name of the snapshot that it was to take.
+        disk.unlink(temporary)
     disk.write_new(temporary, _checked(writer.chunks(), check))
     check()
     disk.rename(temporary, paths.checkpoint(sequence))
