@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_statemachine"
+from tests.scripts.load import SCRIPTS
+
+SCRIPT = SCRIPTS / "bench_statemachine"
 
 IMAGES = ("a checkpoint", "a snapshot")
 GOALS = {

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "soak"
+from tests.scripts.load import SCRIPTS, script
+
+SCRIPT = SCRIPTS / "soak"
 
 
 @pytest.fixture
-def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("soak", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("soak", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    loader.exec_module(module)
-    return module
+def soak() -> ModuleType:
+    return script("soak")
 
 
 def test_a_short_soak_says_how_many_steps_found_nothing() -> None:
