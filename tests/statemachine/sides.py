@@ -145,13 +145,17 @@ class Side:
 
     def apply(self, entries: Sequence[Entry], *, as_chunk: bool) -> None:
         """The next entries; the machine must answer as the model does."""
+        self.note(entries)
+        self._send(entries, self.moments[len(self.moments) - len(entries) :], as_chunk=as_chunk)
+        if self.always:
+            self.durable = len(self.entries)
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        """The model applies them; the machine is yet to."""
         for each in entries:
             state = self.state.copy()
             self.moments.append(Moment(state, state.apply(each)))
         self.entries += entries
-        self._send(entries, self.moments[len(self.moments) - len(entries) :], as_chunk=as_chunk)
-        if self.always:
-            self.durable = len(self.entries)
 
     def _send(self, entries: Sequence[Entry], moments: Sequence[Moment], *, as_chunk: bool) -> None:
         # By repr, because True == 1: a bool in place of a count is another reply.
