@@ -98,7 +98,7 @@ def _insert_deadline_ms(keys: Keyspace, insert: WriteCommand.Insert) -> int | Re
     if insert.keep_ttl:
         if ttl_secs or ttl_ms or expire_at_ms:
             return _SYNTAX_ERROR
-        return keys.leases.deadline_ms(insert.key)
+        return keys.deadline_ms(insert.key)
     if not (ttl_secs or ttl_ms or expire_at_ms):
         return None
     if bool(ttl_secs) + bool(ttl_ms) + bool(expire_at_ms) > 1:
@@ -154,7 +154,7 @@ def _add(keys: Keyspace, add: WriteCommand.Add) -> Result:
     total = number + add.delta
     if not INTEGER_MIN <= total <= INTEGER_MAX:
         return _SUM_OVERFLOWS
-    keys.assign(key, b"%d" % total, keys.leases.deadline_ms(key))
+    keys.assign(key, b"%d" % total, keys.deadline_ms(key))
     return total
 
 
@@ -181,7 +181,7 @@ def _expire(keys: Keyspace, expire: WriteCommand.Expire) -> Result:
     old = keys.live(key)
     if old is None:
         return 0
-    holds = _expire_condition_holds(expire, keys.leases.deadline_ms(key), deadline_ms)
+    holds = _expire_condition_holds(expire, keys.deadline_ms(key), deadline_ms)
     if isinstance(holds, Refusal):
         return holds
     if holds:
@@ -208,8 +208,11 @@ def _expire_condition_holds(
 
 
 def _persist(keys: Keyspace, persist: WriteCommand.Persist) -> Result:
-    keys.live(persist.key)
-    return int(keys.leases.revoke(persist.key))
+    value = keys.live(persist.key)
+    if value is None or keys.deadline_ms(persist.key) is None:
+        return 0
+    keys.assign(persist.key, value)
+    return 1
 
 
 def _flush(keys: Keyspace, flush: WriteCommand.Flush) -> Result:
