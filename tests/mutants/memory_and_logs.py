@@ -14,7 +14,7 @@ _MACHINE = "statemachine/machine.py"
 _RECORDS = "statemachine/records.py"
 _RECOVERY = "statemachine/recovery.py"
 _SEGMENT = "statemachine/segment.py"
-_SNAPSHOT = "statemachine/snapshot.py"
+_INCOMING = "statemachine/incoming.py"
 _STORE = "statemachine/store.py"
 _WAL = "statemachine/wal.py"
 
@@ -142,8 +142,8 @@ MEMORY_AND_LOGS = [
     Mutant(
         "the digest leaves the leases out",
         _STORE,
-        "record.value, record.deadline_ms or 0",
-        "record.value, 0",
+        "created, modified, deadline_ms or 0)",
+        "created, modified, 0)",
         _TEST + "store.py::test_the_digest_covers_keys_values_revisions_leases_clock_and_origins",
     ),
     # Leases and the clock.
@@ -164,7 +164,9 @@ MEMORY_AND_LOGS = [
     Mutant(
         "the backlog is visible to commands",
         _KEYSPACE,
-        "        if self._is_backlog(key):\n            self.remove(key)\n            return None\n",
+        "        if self._is_backlog(key):\n"
+        "            self.remove(key)\n"
+        "            return None\n",
         "",
         _EXPIRY + "test_no_command_sees_what_the_bound_left_over",
     ),
@@ -283,7 +285,7 @@ MEMORY_AND_LOGS = [
     ),
     Mutant(
         "the SHA-256 of a snapshot is not looked at",
-        _SNAPSHOT,
+        _INCOMING,
         "    if image.checksum != metadata.checksum:",
         "    if not image.checksum:",
         _TEST + "snapshot.py::test_a_snapshot_that_is_not_what_it_says_changes_nothing",
