@@ -23,6 +23,7 @@ from tests.statemachine.machines import HOME, applied, digests, machine_on
 from tests.support.crash import Crash, MemoryDisk
 from tests.support.hand_driven import hand_driven
 
+SOURCE = Path("/source")
 ELSEWHERE = Path("/elsewhere/snapshot")
 
 
@@ -139,11 +140,12 @@ def test_the_two_newest_are_kept_and_an_open_one_stays_readable() -> None:
     assert newest[0] == machine.snapshot_metadata
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "longer", "swapped", "missing"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "longer", "swapped", "another", "missing"])
 def test_a_snapshot_that_is_not_what_it_says_changes_nothing(damage: str) -> None:
     disk = MemoryDisk()
-    machine = applied(machine_on(disk), 1, 8)
-    metadata = machine.generate_snapshot(ELSEWHERE)
+    machine = applied(machine_on(disk), 1, 9)
+    # Newer than the state: an older one would be refused for that alone.
+    metadata = applied(machine_on(disk, SOURCE), 1, 12).generate_snapshot(ELSEWHERE)
     path = ELSEWHERE / "snapshot.bin"
     data = disk.read_bytes(path)
     if damage == "bit":
@@ -153,10 +155,11 @@ def test_a_snapshot_that_is_not_what_it_says_changes_nothing(damage: str) -> Non
     elif damage == "longer":
         disk.overwrite(path, data + b"\0")
     elif damage == "swapped":
-        metadata = SnapshotMetadata(LogId(9, 1), metadata.checksum, metadata.size_bytes)
+        metadata = SnapshotMetadata(LogId(13, 1), metadata.checksum, metadata.size_bytes)
+    elif damage == "another":
+        metadata = SnapshotMetadata(metadata.last_included, bytes(32), metadata.size_bytes)
     else:
         disk.unlink(path)
-    applied(machine, 9, 9)
     with pytest.raises(Rejected):
         machine.apply_snapshot_from_file(metadata, ELSEWHERE)
     assert machine.is_running
