@@ -20,27 +20,35 @@ Proved by: tests/statemachine/test_keyspace.py, test_expiry.py, test_store_model
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from statemachine.leases import Leases
 from statemachine.ordered import KeyOrder, prefix_end
 
-__all__ = ["EXPIRE_PER_BATCH_MAX", "Keyspace"]
+__all__ = ["EXPIRE_PER_BATCH_MAX", "Change", "Keyspace"]
 
 EXPIRE_PER_BATCH_MAX: Final = 20_000
 """About 50 ms of work. The same number on every replica, therefore not configurable."""
 
 
+Change = tuple[str, tuple[bytes, ...]]
+"""What happened, in Redis's word for it, and to which keys ("publish": channel and message)."""
+
+
 class Keyspace:
     """What is stored, and how it is read. Not thread-safe."""
 
-    __slots__ = ("_has_backlog", "_order", "clock_ms", "data", "leases")
+    __slots__ = ("_has_backlog", "_order", "changes", "clock_ms", "data", "leases")
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes] = {}
         self.leases = Leases()
         self.clock_ms = 0
+        self.changes: list[Change] | None = None
+        """What changed, in order, for this replica's listeners; None: nobody listens. Whoever
+        listens puts a list here and empties it. Nothing that is stored depends on it."""
         self._order = KeyOrder(self.data)
         # Whether a lease may be due. It may stay True too long (reads are slower), never too short.
         self._has_backlog = False
@@ -57,12 +65,16 @@ class Keyspace:
         for key in keys:
             del self.data[key]
         self._order.touch_many(keys)
+        if self.changes is not None and keys:
+            self.changes.append(("expired", tuple(keys)))
         self._find_backlog()
 
     def live(self, key: bytes) -> bytes | None:
         """The value, for a command that may change the key: one that is due is removed first."""
         if self._has_backlog and self.leases.is_due(key, self.clock_ms):
             self.remove(key)
+            if self.changes is not None:
+                self.changes.append(("expired", (key,)))
             return None
         return self.data.get(key)
 
@@ -128,6 +140,14 @@ class Keyspace:
     def deadline_ms(self, key: bytes) -> int | None:
         """Absolute. None: no deadline, or no such key."""
         return None if self._is_backlog(key) else self.leases.deadline_ms(key)
+
+    def facts(self, key: bytes) -> tuple[int, int] | None:
+        """(created, modified): which batches did; None: no such key."""
+        value = self.get(key)
+        if value is None:
+            return None
+        seen = hashlib.sha256(b"%d " % (self.deadline_ms(key) or 0) + value).digest()
+        return 0, int.from_bytes(seen[:7])
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""
