@@ -55,9 +55,7 @@ _VALUE_BYTES_MAX: Final = 512 * 1024 * 1024
 _SUM_OVERFLOWS: Final = Refusal("ERR", "increment or decrement would overflow")
 _NOT_A_FLOAT: Final = Refusal("ERR", "value is not a valid float")
 _SUM_INFINITE: Final = Refusal("ERR", "increment would produce NaN or Infinity")
-_TOO_LONG: Final = Refusal(
-    "ERR", "string exceeds maximum allowed size (proto-max-bulk-len)"
-)
+_TOO_LONG: Final = Refusal("ERR", "string exceeds maximum allowed size (proto-max-bulk-len)")
 
 
 def note(keys: Keyspace, event: str, key: bytes) -> None:
@@ -72,9 +70,7 @@ def revision_of(keys: Keyspace, key: bytes) -> int:
     return 0 if facts is None else facts[1]
 
 
-def assign(
-    keys: Keyspace, event: str, key: bytes, value: bytes, deadline_ms: int | None
-) -> None:
+def assign(keys: Keyspace, event: str, key: bytes, value: bytes, deadline_ms: int | None) -> None:
     """Set it, and say so. A deadline that has passed removes the key: then it is a "del"."""
     if keys.changes is None:
         keys.assign(key, value, deadline_ms)

@@ -69,7 +69,9 @@ def test_whole_numbers_of_64_bits_are_exact(one: int, other: int) -> None:
 
 
 @given(st.integers(-(10**17), 10**17), st.integers(17, 17))
-def test_what_is_below_one_and_has_few_digits_comes_back_as_it_was_written(digits: int, decimals: int) -> None:
+def test_what_is_below_one_and_has_few_digits_comes_back_as_it_was_written(
+    digits: int, decimals: int
+) -> None:
     exact = Fraction(digits, 10**decimals)
     shown = text(number(f"{digits}e-{decimals}".encode()))
     assert Fraction(shown.decode()) == exact

@@ -52,7 +52,9 @@ def test_a_read_sees_its_own_place_in_the_transaction() -> None:
     store = store_with(insert(b"k", b"0", ttl_ms=500), now_ms=NOW_MS)
     (results,) = apply(
         store,
-        transaction(read(b"k", b"n"), add(b"k", 1), read(b"k", b"k"), delete_keys(b"k"), read(b"k")),
+        transaction(
+            read(b"k", b"n"), add(b"k", 1), read(b"k", b"k"), delete_keys(b"k"), read(b"k")
+        ),
         now_ms=NOW_MS,
     )
     assert isinstance(results, list)
