@@ -1,7 +1,7 @@
 """Commands of strings and keys that the installed redis-server does not have, and large things.
 
-What both have is compared in test_differential.py: LCS, ranges, bits, floats, moves. Here: what came
-with Redis 8.4 and Valkey 9, what is Trimaran's own, and limits.
+What both have is compared in test_differential.py: LCS, ranges, bits, floats, moves. Here: what
+came with Redis 8.4 and Valkey 9, what is Trimaran's own, and limits.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ def test_a_transaction_is_one_submit_and_its_reads_see_their_own_place(
     replies = transact(
         client,
         ("GET", "n"), ("INCR", "n"), ("GET", "n"), ("MGET", "n", "none"), ("PTTL", "n"),
-        ("SET", "a", "x"), ("STRLEN", "a"), ("EXISTS", "a", "n", "none"), ("DBSIZE",), ("KEYS", "*"),
-        ("TYPE", "a"), ("DEL", "a"), ("GETRANGE", "a", "0", "-1"), ("PING", "hi"), ("TTL", "a"),
+        ("SET", "a", "x"), ("STRLEN", "a"), ("EXISTS", "a", "n", "none"), ("DBSIZE",),
+        ("KEYS", "*"), ("TYPE", "a"), ("DEL", "a"), ("GETRANGE", "a", "0", "-1"), ("PING", "hi"),
+        ("TTL", "a"),
     )  # fmt: skip
     assert replies == [
         b"1", 2, b"2", [b"2", None], 5000, b"OK", 1, 2, 2, [b"a", b"n"],
