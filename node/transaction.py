@@ -127,7 +127,7 @@ class Transaction:
 def revision_of(machine: Machine, key: bytes) -> int:
     """When the key was last changed; 0: it is not there."""
     facts = machine.facts(key)
-    return 0 if facts is None else facts[1]
+    return 0 if facts is None else facts.modified
 
 
 def _step(

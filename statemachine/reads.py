@@ -23,6 +23,7 @@ from statemachine.commands import LogId
 from statemachine.entries import Scan
 from statemachine.errors import KVError
 from statemachine.keyspace import Change
+from statemachine.layer import Record
 from statemachine.store import Store
 from statemachine.terms import LogTerms
 
@@ -61,8 +62,8 @@ class Reads:
         self._check()
         return self._store.deadline_ms(key)
 
-    def facts(self, key: bytes) -> tuple[int, int] | None:
-        """(created, modified): the indexes of the batches that did; None: no such key."""
+    def facts(self, key: bytes) -> Record | None:
+        """Value, revisions (indexes of batches) and deadline in one; None: no such key."""
         self._check()
         return self._store.facts(key)
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+from statemachine.layer import Record
 
 __all__ = [
     "BAD_EXPIRE_TIME",
@@ -49,30 +51,30 @@ class Fetched:
 
     clock_ms: int
     count: int
-    values: dict[bytes, bytes]
-    deadlines: dict[bytes, int] = field(default_factory=dict)
-    revisions: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    records: dict[bytes, Record]
     page: tuple[bytes, ...] = ()
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
-        return self.values.get(key)
+        record = self.records.get(key)
+        return None if record is None else record.value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in the order of the keys."""
-        return [self.values.get(key) for key in keys]
+        return [self.get(key) for key in keys]
 
     def exists(self, key: bytes) -> bool:
         """Whether the key was there."""
-        return key in self.values
+        return key in self.records
 
     def deadline_ms(self, key: bytes) -> int | None:
         """The absolute deadline, if it had one."""
-        return self.deadlines.get(key)
+        record = self.records.get(key)
+        return None if record is None else record.deadline_ms
 
-    def facts(self, key: bytes) -> tuple[int, int] | None:
-        """(created, modified) revision; None: it was not there."""
-        return self.revisions.get(key)
+    def facts(self, key: bytes) -> Record | None:
+        """Value, revisions and deadline in one; None: it was not there."""
+        return self.records.get(key)
 
     def keys_page(self, after: bytes | None, count: int) -> tuple[list[bytes], bytes | None]:
         """Of the page that was fetched, as the machine's own would answer."""

@@ -65,23 +65,14 @@ def _put(keys: Keyspace, put: WriteCommand.Put, results: list[Result]) -> None:
 
 
 def _read(keys: Keyspace, read: WriteCommand.Read) -> Result:
-    names = read.keys[:]
-    values = {
-        name: value
-        for name, value in zip(names, keys.get_many(names), strict=True)
-        if value is not None
-    }
-    deadlines = {name: keys.deadline_ms(name) for name in values}
-    facts = {name: keys.facts(name) for name in values}
+    facts = {name: keys.facts(name) for name in read.keys}
     page: tuple[bytes, ...] = ()
     if read.page_count:
         page = tuple(keys.keys_page(read.page_after or None, read.page_count)[0])
     return Fetched(
         clock_ms=keys.clock_ms,
         count=len(keys),
-        values=values,
-        deadlines={name: at_ms for name, at_ms in deadlines.items() if at_ms is not None},
-        revisions={name: known for name, known in facts.items() if known is not None},
+        records={name: record for name, record in facts.items() if record is not None},
         page=page,
     )
 

@@ -67,7 +67,7 @@ def note(keys: Keyspace, event: str, key: bytes) -> None:
 def revision_of(keys: Keyspace, key: bytes) -> int:
     """The index of the batch that last changed the key; 0: it is not there."""
     facts = keys.facts(key)
-    return 0 if facts is None else facts[1]
+    return 0 if facts is None else facts.modified
 
 
 def assign(keys: Keyspace, event: str, key: bytes, value: bytes, deadline_ms: int | None) -> None:

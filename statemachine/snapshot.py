@@ -16,10 +16,10 @@ Invariants: a snapshot is never ahead of what the machine holds durably (it *is*
 metadata.bin comes last, so a directory with it is whole; the two newest directories are kept; an
 open ReadFile survives their removal.
 
-Installing: 1 copy to checkpoint/S.img.tmp, hashing what is copied, 2 compare size and SHA-256,
-3 read the copy, 4 seal the WAL, 5 fsync, rename, fsync directory, 6 swap memory, 7 remove the old.
-Up to 4 nothing has changed and the old state goes on; a crash before 5 finds the old state, one
-after it the new.
+Installing: 1 start segment S, 2 link (what our receiver made) or copy to checkpoint/S.img.tmp, 3
+read it whole and compare size and SHA-256, 4 rename, fsync the directory, 5 remove the old, 6
+swap memory. Up to 4 nothing has changed and the old state goes on; a crash before finds the old
+state, one after it the new. 2 to 5 run in a thread (archive.py).
 
 What it does not do: resume a broken transfer, or send one (the node does).
 
@@ -45,6 +45,7 @@ from statemachine.commands import (
 )
 from statemachine.errors import Corrupt, Rejected, Unsupported
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, WriteFile, replace_file
+from statemachine.image import Image, read_image
 from statemachine.paths import METADATA_NAME, SNAPSHOT_NAME, Paths, snapshot_place
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
     "copy_verified",
     "place_snapshot",
     "read_metadata",
+    "read_snapshot",
+    "take_over",
     "write_metadata",
 ]
 
@@ -182,6 +185,56 @@ def copy_verified(disk: FileSystem, source: Path, target: Path, metadata: Snapsh
         raise
     finally:
         writer.close()
+
+
+def take_over(disk: FileSystem, directory: Path, target: Path, *, link: bool) -> None:
+    """Bring the snapshot.bin of a directory to `target`, durably but for its name.
+
+    Args:
+        link: the file is this machine's own, synced when it was received: a second name will do.
+
+    Raises: Rejected when there is none; DiskFailed.
+    """
+    source = directory / SNAPSHOT_NAME
+    if not disk.exists(source):
+        raise Rejected(f"{source} is not there")
+    if link:
+        disk.link(source, target)
+        return
+    reader = disk.open_read(source)
+    try:
+        disk.write_new(target, iter(lambda: reader.read(_COPY_BYTES), b""))
+    finally:
+        reader.close()
+
+
+def read_snapshot(
+    disk: FileSystem, path: Path, metadata: SnapshotMetadata, check: Callable[[], None]
+) -> Image:
+    """Read a whole snapshot, and refuse it when it is not the one `metadata` describes.
+
+    Args:
+        check: called between blocks.
+
+    Raises: Rejected; DiskFailed.
+    """
+    file = disk.open_read(path)
+    try:
+        if file.size_bytes != metadata.size_bytes:
+            raise Rejected(
+                f"the snapshot has {file.size_bytes} bytes, its metadata says {metadata.size_bytes}"
+            )
+        image = read_image(path, file, check)
+    except (Corrupt, Unsupported) as error:
+        # Not this machine's data: the sender's file is bad, ours is as it was.
+        raise Rejected(f"the snapshot cannot be read: {error}") from error
+    finally:
+        file.close()
+    if image.checksum != metadata.checksum:
+        raise Rejected("the SHA-256 of the snapshot is not the one in its metadata")
+    if image.last != metadata.last_included:
+        raise Rejected(f"the snapshot is of {image.last}, not of {metadata.last_included}")
+    return image
 
 
 class Snapshots:

@@ -84,12 +84,11 @@ def _text_reply(result: object, protocol: int) -> bytes:
 
 
 def get(connection: Connection, request: Request) -> bytes:
-    machine, key = connection.machine, request[1]
-    value, facts = machine.get(key), machine.facts(key)
-    if value is None or facts is None:
+    facts = connection.machine.facts(request[1])
+    if facts is None:
         return NIL[connection.protocol]
-    deadline_ms = machine.deadline_ms(key)
-    fields = [value, *facts, -1 if deadline_ms is None else deadline_ms]
+    deadline_ms = -1 if facts.deadline_ms is None else facts.deadline_ms
+    fields = [facts.value, facts.created, facts.modified, deadline_ms]
     return encode(fields, connection.protocol)
 
 
@@ -152,7 +151,8 @@ def _page(connection: Connection, scan: Scan) -> bytes:
         if bytes_count >= PAGE_BYTES_MAX:
             more = True
             break
-        created, modified = machine.facts(key) or (0, 0)
-        rows.append([key, value, created, modified])
+        facts = machine.facts(key)
+        assert facts is not None
+        rows.append([key, value, facts.created, facts.modified])
         bytes_count += len(key) + len(value)
     return encode([scan.revision, int(more), rows], connection.protocol)

@@ -65,6 +65,9 @@ class Story:
         except _Died:
             self.machine = None
         except Fatal as error:
+            if isinstance(error.__cause__, _Died):  # In the background.
+                self.machine = None
+                return
             self.output.append(f"{type(error).__name__}: {error}")
 
     def open(self) -> FileStateMachine:

@@ -265,7 +265,7 @@ def test_a_page_of_long_keys_ends_early(client: Client, service: FakeService) ->
 
 def test_a_reply_over_the_output_limit_is_an_error(client: Client, service: FakeService) -> None:
     client.frontend.output_bytes_max = 5_000
-    service.machine.data[b"a"] = b"x" * 3_000
+    service.machine.assign(b"a", b"x" * 3_000)
     assert client.run("MGET", "a", "a").startswith(b"-ERR reply of 6000 bytes")
     fill(service, 1_000)
     assert client.run("KEYS", "*").startswith(b"-ERR the keys are more than")

@@ -49,7 +49,7 @@ def test_a_segment_shows_every_frame_behind_its_offset() -> None:
     machine.close()
     found = lines(disk, SEGMENT)
     assert found == [
-        "wal segment version=1 policy=always sequence=1 first_index=1",
+        "wal segment version=1 policy=always sequence=1 first_index=1 before_bytes=0",
         "64 noop 1@1 durable=64",
         "100 batch 2@1 durable=64 now_ms=9 origin=n1 epoch=2 sequence=1"
         " | put a=1 sp\\x20ace=\\xff | insert key=t value=v ttl_ms=5"
@@ -69,7 +69,7 @@ def test_a_journal_segment_is_shown_the_same_way() -> None:
     frames = encode_frame(KIND_BATCH, 7, 2, 64, batch_of()) + encode_frame(9, 8, 2, 64, b"own")
     disk.write_new(HOME / "journal", [header, *frames])
     assert lines(disk, HOME / "journal") == [
-        "journal segment version=1 policy=always sequence=3 first_index=7",
+        "journal segment version=1 policy=always sequence=3 first_index=7 before_bytes=0",
         "64 batch 7@2 durable=64 now_ms=0",
         "128 kind-9 8@2 durable=64 own",
     ]
@@ -84,9 +84,9 @@ def test_an_image_and_its_metadata_are_shown_in_key_order() -> None:
     assert lines(disk, HOME / "checkpoint" / name) == [
         "image last=2@3 clock_ms=0 keys=3 leases=1",
         "terms 1@0 2@3",
-        "a=1",
-        "b=" + "2" * 64 + "...(100 bytes)",
-        "c=v deadline_ms=7",
+        "a=1 created=2 modified=2",
+        "b=" + "2" * 64 + "...(100 bytes) created=2 modified=2",
+        "c=v created=2 modified=2 deadline_ms=7",
         f"sha256={metadata.checksum.hex()} size_bytes={metadata.size_bytes}",
     ]
     assert lines(disk, HOME / "snapshot" / "metadata.bin") == [

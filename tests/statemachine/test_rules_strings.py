@@ -203,7 +203,7 @@ def test_a_condition_on_the_revision_of_a_key() -> None:
     facts = store.facts(b"k")
     assert facts is not None
     by_revision = {"condition": Condition.IF_REVISION}
-    assert apply(store, insert(b"k", b"1", revision=facts[1] + 1, **by_revision)) == [False]
-    assert apply(store, insert(b"k", b"1", revision=facts[1], **by_revision)) == [True]
+    assert apply(store, insert(b"k", b"1", revision=facts.modified + 1, **by_revision)) == [False]
+    assert apply(store, insert(b"k", b"1", revision=facts.modified, **by_revision)) == [True]
     assert apply(store, insert(b"none", b"1", revision=0, **by_revision)) == [True]
     assert apply(store, insert(b"none", b"2", revision=0, **by_revision)) == [False]

@@ -85,7 +85,7 @@ def test_a_watched_key_that_changed_stops_the_transaction_before_anything() -> N
     store = store_with(put((b"k", b"1")))
     facts = store.facts(b"k")
     assert facts is not None
-    seen = {b"k": facts[1], b"none": 0}
+    seen = {b"k": facts.modified, b"none": 0}
     assert apply(store, transaction(add(b"k", 1), watches=seen)) == [[2]]
     before = store.digest()
     assert apply(store, transaction(add(b"k", 1), watches=seen)) == [None]

@@ -213,7 +213,9 @@ class FakeService:
         batch, self.batch = self.batch, BatchBuilder()
         if batch.width:
             self.index += 1
-            results = self.machine.apply_batch(stamp(batch.build(), self.now_ms()))
+            results = self.machine.apply_batch(
+                stamp(batch.build(), self.now_ms()), self.machine.revision + 1
+            )
             assert not isinstance(results, NotRun)
             changes = self.machine.changes
             if changes and self._told is not None:
