@@ -93,12 +93,12 @@ def get_and_expire(keys: Keyspace, command: WriteCommand.GetAndExpire) -> Result
     has_ttl, has_deadline = command.HasField("ttl_ms"), command.HasField("expire_at_ms")
     if has_ttl + has_deadline + command.persist > 1:
         return SYNTAX_ERROR
-    deadline_ms = command.expire_at_ms if has_deadline else keys.clock_ms + command.ttl_ms
-    if deadline_ms > TIME_MS_MAX:
-        return BAD_EXPIRE_TIME
     old = keys.live(key)
     if old is None:
         return None
+    deadline_ms = command.expire_at_ms if has_deadline else keys.clock_ms + command.ttl_ms
+    if deadline_ms > TIME_MS_MAX:
+        return BAD_EXPIRE_TIME
     if has_ttl or has_deadline:
         assign(keys, "expire", key, old, deadline_ms)
     elif command.persist and keys.deadline_ms(key) is not None:
