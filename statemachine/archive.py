@@ -42,11 +42,12 @@ from statemachine.commands import LogId, SnapshotMetadata
 from statemachine.errors import Rejected
 from statemachine.fs import FileSystem
 from statemachine.image import Image
+from statemachine.incoming import read_snapshot, take_over
 from statemachine.job import Check, Job
 from statemachine.layer import Columns
 from statemachine.paths import Paths
 from statemachine.recovery import Recovered
-from statemachine.snapshot import Snapshots, place_snapshot, read_snapshot, take_over
+from statemachine.snapshot import Snapshots, place_snapshot
 from statemachine.store import Store, StoreParts
 from statemachine.terms import LogTerms
 from statemachine.wal import Wal

@@ -62,6 +62,8 @@ def dump(path: Path, *, disk: FileSystem | None = None) -> Iterator[str]:
         yield from _image_lines(disk, path)
     elif magic == METADATA_MAGIC:
         yield from _metadata_lines(disk, path)
+    elif not magic:
+        yield "empty: a segment that was made ahead, or a file that a crash left unfinished"
     else:
         yield f"not a file of ours: it begins with {_show(magic)}"
 

@@ -19,9 +19,8 @@
                 all behind those of the block before
     FOOTER 3    u64 keys | u64 leases | SHA-256 of every byte before this block
 
-Integers outside msgpack are little-endian. Columns, because one call then makes a thousand
-objects: reading 1M keys takes well under a second. In key order, origins too, so that one state
-has one image, byte for byte, on every replica, and nothing has to be sorted when it is read.
+Integers outside msgpack are little-endian. Columns: one call then makes a thousand objects. In
+key order, origins too, so that one state has one image, byte for byte, on every replica.
 
 Invariants: a block of entries is closed before it outgrows 1 MiB (one larger entry has a block of
 its own); a body is at most BODY_BYTES_MAX, checked before anything is allocated; the footer is
@@ -79,7 +78,7 @@ _ENTRIES: Final = 2
 _FOOT: Final = 3
 
 _STEP_KEYS: Final = 4096
-"""Keys taken at once: few enough that another thread waits about a millisecond for its turn."""
+"""Keys taken at once: another thread waits about a millisecond for its turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,10 @@ from statemachine.entries import Entry, RecoveryReport
 from statemachine.errors import Fatal, KVError, Rejected, Unavailable
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_NOOP, PAYLOAD_BYTES_MAX
 from statemachine.fs import Disk, FileSystem, Lock, ReadFile
+from statemachine.incoming import SnapshotReceiver
 from statemachine.paths import Paths
 from statemachine.reads import Reads
 from statemachine.recovery import recover
-from statemachine.snapshot import SnapshotReceiver
 from statemachine.store import ALREADY_APPLIED, Outcome, Store
 from statemachine.terms import LogTerms
 from statemachine.wal import WalConfig, WalFrame

@@ -16,12 +16,7 @@ Invariants: a snapshot is never ahead of what the machine holds durably (it *is*
 metadata.bin comes last, so a directory with it is whole; the two newest directories are kept; an
 open ReadFile survives their removal.
 
-Installing: 1 start segment S, 2 link (what our receiver made) or copy to checkpoint/S.img.tmp, 3
-read it whole and compare size and SHA-256, 4 rename, fsync the directory, 5 remove the old, 6
-swap memory. Up to 4 nothing has changed and the old state goes on; a crash before finds the old
-state, one after it the new. 2 to 5 run in a thread (archive.py).
-
-What it does not do: resume a broken transfer, or send one (the node does).
+What it does not do: receive or install one (incoming.py), or send one (the node does).
 
 Proved by: tests/statemachine/test_snapshot.py
 """
@@ -44,20 +39,16 @@ from statemachine.commands import (
     encode_snapshot_metadata,
 )
 from statemachine.errors import Corrupt, Rejected, Unsupported
-from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, WriteFile, replace_file
-from statemachine.image import Image, read_image
+from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, replace_file
 from statemachine.paths import METADATA_NAME, SNAPSHOT_NAME, Paths, snapshot_place
 
 __all__ = [
     "METADATA_MAGIC",
-    "SnapshotReceiver",
     "Snapshots",
     "check_snapshot",
     "copy_verified",
     "place_snapshot",
     "read_metadata",
-    "read_snapshot",
-    "take_over",
     "write_metadata",
 ]
 
@@ -187,56 +178,6 @@ def copy_verified(disk: FileSystem, source: Path, target: Path, metadata: Snapsh
         writer.close()
 
 
-def take_over(disk: FileSystem, directory: Path, target: Path, *, link: bool) -> None:
-    """Bring the snapshot.bin of a directory to `target`, durably but for its name.
-
-    Args:
-        link: the file is this machine's own, synced when it was received: a second name will do.
-
-    Raises: Rejected when there is none; DiskFailed.
-    """
-    source = directory / SNAPSHOT_NAME
-    if not disk.exists(source):
-        raise Rejected(f"{source} is not there")
-    if link:
-        disk.link(source, target)
-        return
-    reader = disk.open_read(source)
-    try:
-        disk.write_new(target, iter(lambda: reader.read(_COPY_BYTES), b""))
-    finally:
-        reader.close()
-
-
-def read_snapshot(
-    disk: FileSystem, path: Path, metadata: SnapshotMetadata, check: Callable[[], None]
-) -> Image:
-    """Read a whole snapshot, and refuse it when it is not the one `metadata` describes.
-
-    Args:
-        check: called between blocks.
-
-    Raises: Rejected; DiskFailed.
-    """
-    file = disk.open_read(path)
-    try:
-        if file.size_bytes != metadata.size_bytes:
-            raise Rejected(
-                f"the snapshot has {file.size_bytes} bytes, its metadata says {metadata.size_bytes}"
-            )
-        image = read_image(path, file, check)
-    except (Corrupt, Unsupported) as error:
-        # Not this machine's data: the sender's file is bad, ours is as it was.
-        raise Rejected(f"the snapshot cannot be read: {error}") from error
-    finally:
-        file.close()
-    if image.checksum != metadata.checksum:
-        raise Rejected("the SHA-256 of the snapshot is not the one in its metadata")
-    if image.last != metadata.last_included:
-        raise Rejected(f"the snapshot is of {image.last}, not of {metadata.last_included}")
-    return image
-
-
 class Snapshots:
     """The snapshot directories of one machine, and what is known of the last snapshot."""
 
@@ -317,69 +258,3 @@ class Snapshots:
             except FileNotFoundError:
                 continue  # It is being made at this moment: the one before serves.
         return None
-
-
-class SnapshotReceiver:
-    """Collects one incoming snapshot. A crash, `abort` or the next `begin` forgets it."""
-
-    def __init__(self, disk: FileSystem, directory: Path) -> None:
-        self._disk = disk
-        self._directory = directory
-        self._file: WriteFile | None = None
-        self._metadata: SnapshotMetadata | None = None
-        self._sha256 = hashlib.sha256()
-        self.received_bytes = 0
-
-    def begin(self, metadata: SnapshotMetadata) -> None:
-        """Start over, empty: what an earlier transfer left is gone."""
-        self.abort()
-        self._disk.make_dir(self._directory)
-        self._file = self._disk.open_write(self._directory / SNAPSHOT_NAME)
-        self._metadata = metadata
-        self._sha256 = hashlib.sha256()
-        self.received_bytes = 0
-
-    def write(self, chunk: bytes) -> None:
-        """The next bytes.
-
-        Raises: Rejected when there are more than the metadata said; the transfer is over then.
-        """
-        file, metadata = self._begun()
-        if self.received_bytes + len(chunk) > metadata.size_bytes:
-            self.abort()
-            raise Rejected(f"the snapshot is longer than the {metadata.size_bytes} bytes it names")
-        file.write(chunk)
-        self._sha256.update(chunk)
-        self.received_bytes += len(chunk)
-
-    def finish(self) -> Path:
-        """All was sent: check it, make it durable, return its directory, ready to be applied.
-
-        Raises: Rejected when size or SHA-256 do not match; the transfer is over then.
-        """
-        file, metadata = self._begun()
-        if self.received_bytes != metadata.size_bytes:
-            received_bytes = self.received_bytes
-            self.abort()
-            raise Rejected(f"{received_bytes} of {metadata.size_bytes} snapshot bytes were sent")
-        if self._sha256.digest() != metadata.checksum:
-            self.abort()
-            raise Rejected("the SHA-256 of the received snapshot is not the one it names")
-        file.sync()
-        file.close()
-        self._file = None
-        write_metadata(self._disk, self._directory / METADATA_NAME, metadata)
-        return self._directory
-
-    def abort(self) -> None:
-        """Forget what came so far."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._metadata = None
-        self._disk.remove_tree(self._directory)
-
-    def _begun(self) -> tuple[WriteFile, SnapshotMetadata]:
-        if self._file is None or self._metadata is None:
-            raise Rejected("no snapshot transfer was begun")
-        return self._file, self._metadata

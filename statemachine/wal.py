@@ -14,8 +14,8 @@
 
 Under `always` and `interval` a new segment is made when it is needed: the old one is synced first.
 Under `checkpoint` no append and no rotation waits for the disk: a thread (tender.py) makes the next
-segment ahead, syncs the one left behind, and the newest every few MiB. Until it has done so the
-frames of the new segment carry durable = 0: "not even the segment before is synced".
+segment ahead, syncs the one left behind, and the newest every few MiB or when the log falls idle.
+Until then the new segment's frames carry durable = 0: "not even the one before is synced".
 
 Invariants: sequences rise by one; no frame claims more synced bytes than there were, its own
 segment's or those before; a sync that returned is recorded in the next frame, or in a mark once the
@@ -173,13 +173,10 @@ class Wal:
     def _room(self, index: int) -> LogFile:
         log = self._log
         if log is None or log.size_bytes >= self._config.segment_bytes_max:
-            if log is None or self.prepare() or self._overdue(log):
+            wait_at_bytes = _WAIT_FACTOR * self._config.segment_bytes_max
+            if log is None or self.prepare() or log.size_bytes >= wait_at_bytes:
                 self.rotate(index)
-            log = self._open_log()
-        return log
-
-    def _overdue(self, log: LogFile) -> bool:
-        return log.size_bytes >= _WAIT_FACTOR * self._config.segment_bytes_max
+        return self._open_log()
 
     def _written(self, recorded_bytes: int) -> None:
         self._recorded_bytes = recorded_bytes
@@ -265,8 +262,8 @@ class Wal:
         durable_bytes = self._durable_bytes
         self.appended_bytes += log.write(encode_frame(KIND_MARK, 0, 0, durable_bytes, b""))
         self._recorded_bytes = durable_bytes
-        # Everything before this mark is synced: every append records what was synced before it,
-        # so there was none since. A mark needs no mark of its own, or an idle log would grow.
+        # Everything before this mark is synced. A mark needs no mark of its own, or an idle log
+        # would grow.
         self._idle_at_bytes = log.size_bytes
 
     def poll(self) -> None:
@@ -277,12 +274,16 @@ class Wal:
             self.sync()
         if self._ahead:
             self._believe(self._tender.poll())
-            behind_bytes = self._log.size_bytes - self._durable_bytes
-            if not self._tender.busy and (self._tender.is_behind or behind_bytes >= _AHEAD_BYTES):
+            if not self._tender.busy and self._is_worth_syncing(self._log):
                 self._tender.begin(self._log, self.sequence)
         if self._quiet:
             self.record()
         self._quiet = True
+
+    def _is_worth_syncing(self, log: LogFile) -> bool:
+        behind_bytes = log.size_bytes - self._durable_bytes
+        idle = self._quiet and log.size_bytes != self._idle_at_bytes
+        return self._tender.is_behind or behind_bytes >= (1 if idle else _AHEAD_BYTES)
 
     def _interval_passed(self) -> bool:
         return (self._monotonic() - self._synced_at_s) * 1000 >= self._config.interval_ms

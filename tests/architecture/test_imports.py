@@ -58,7 +58,6 @@ LONG = {
     "node/session.py": "the pump: its states are only to be understood together",
     "statemachine/fs.py": "one class for each kind of handle, and the protocol they share",
     "statemachine/machine.py": "the seed's trait, method by method",
-    "statemachine/snapshot.py": "making, sending and installing share one format",
 }
 FUNCTION_LINES_MAX = 70
 

@@ -60,15 +60,16 @@ def test_a_chunk_is_one_write_and_under_always_one_sync() -> None:
     )
 
 
-def test_under_checkpoint_nothing_is_synced_until_it_is_asked_for() -> None:
+def test_under_checkpoint_an_append_waits_for_no_sync_and_an_idle_log_is_synced_once() -> None:
     world = World("checkpoint")
     assert world.append(1) == ["write"]
-    world.wal.poll()
-    world.wal.poll()
+    world.wal.poll()  # Something was appended since the last one: not idle yet.
     assert world.steps() == []
-    world.wal.sync()
-    world.wal.sync()
-    assert world.steps() == ["sync"]
+    for _ in range(3):
+        settled(world.wal)
+    # The second write is the mark that says so; no third one follows it.
+    assert world.steps() == ["sync", "create", "sync_dir", "write"]
+    assert world.frames()[-1].durable_bytes == SEGMENT_HEADER_BYTES + FRAME_BYTES
 
 
 def settled(wal: Wal) -> None:
