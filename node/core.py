@@ -12,7 +12,8 @@ Who calls whom when something happens:
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
     role, leader, term expiry, batches, reads, transfer, snapshots .on_change
-    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep .tick
+    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep, snapshots
+                       .tick
 
 One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
 the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
@@ -377,6 +378,7 @@ class Core:
         self.expiry.tick()
         self.transfer.tick()
         self.upkeep.tick()
+        self.snapshots.tick()
 
     def _watch_loop(self) -> None:
         """Say when this process did nothing for longer than a heartbeat: paused, or blocked."""

@@ -426,9 +426,16 @@ class Raft:
         Raises:
             Fatal: PySyncObj did not follow (it only logs what fails there: P12, P15).
         """
+        if self.journal.term_at(index) == self.machine.last_applied.term:
+            return  # it came by entries meanwhile, and what follows it is here: all of it stays
         self._installing = True
         try:
-            self.transport.following.install(peer_id, term)
+            if term == self.term():
+                self.transport.following.install(peer_id, term)
+            else:
+                # Another term has begun while it was installed: of that PySyncObj knows more
+                # than the stream. What is committed is so in every term.
+                self._replica._SyncObj__loadDumpFile(clearJournal=True)
         finally:
             self._installing = False
         if self.applied_index() != index or self.journal.memory_index != index - 1:

@@ -18,14 +18,13 @@ Invariants:
   - a snapshot is installed only when its SHA-256 checks out, only behind what is applied here,
     and all at once (statemachine); PySyncObj then starts its log anew at its index (P8, P15);
   - while a stream runs the peer gets heartbeats, no entries;
-  - one snapshot is received at a time; the syncs at its end are done in a thread, and who begins
-    another meanwhile waits for its answer.
+  - one snapshot is received at a time; the syncs at its end and its installation are done in
+    threads, while the old state serves on; who begins another meanwhile waits for its answer.
 
 On a crash of the follower: the temporary file is removed at the next start; once installed
 the snapshot is a durable checkpoint, and the journal is aligned with it at boot (node.raft).
 
-Does not do: make snapshots, decide when (node.upkeep). Installing blocks the follower's loop
-for as long as loading takes (about 0.5 s for a million keys of 256 bytes).
+Does not do: make snapshots, decide when (node.upkeep).
 
 Proved by: tests/node/test_snapshots.py, tests/cluster/test_catch_up.py
 """
@@ -121,6 +120,10 @@ class Snapshots:
         """Streams whose link was lost, by peer: the next one may be of the same snapshot."""
         self._incoming: _Incoming | None = None
         self._is_finishing = False
+        """From the last chunk until what it came to is known."""
+        self._ready: tuple[_Incoming, Path] | None = None
+        """Received and synced; its installation waits until the state machine is free."""
+        self._installing: _Incoming | None = None
         self._held: tuple[Any, ...] | None = None
         """The beginning of a stream that came while another snapshot was being synced."""
         self._closed = False
@@ -326,35 +329,55 @@ class Snapshots:
         )
 
     def _on_finished(self, stream: _Incoming, found: Path | Rejected) -> None:
-        self._is_finishing = False
         if self._closed:
             return
         if isinstance(found, Rejected):
-            # Nothing has changed here; the leader will find us behind and begin again.
-            self._log.warning("snapshot refused", peer=stream.peer_id, reason=str(found))
+            self._end_install(stream, found)
         elif stream.term != self._term() or self._is_behind(stream):
             stream.receiver.abort()
+            self._end_install(stream, None)
         else:
-            self._apply(stream, found)
-        if stream.peer_id is not None:
-            self._ack(stream.peer_id, stream.number, stream.received_bytes, done=True)
+            self._ready = (stream, found)
+            self.tick()
+
+    def tick(self) -> None:
+        """Go on with an installation: begin it when the state machine is free, or see it done."""
+        if self._ready is not None:
+            stream, directory = self._ready
+            try:
+                if not self._machine.start_install(stream.metadata, directory):
+                    return  # an image is being written: next time
+            except Rejected as error:
+                self._ready = None
+                self._end_install(stream, error)
+                return
+            self._ready, self._installing = None, stream
+        if self._installing is None:
+            return
+        self._machine.poll_background()
+        outcome = self._machine.install_outcome
+        if outcome is not None:
+            # NB: in the same turn in which the state changed: PySyncObj must not tick between.
+            stream, self._installing = self._installing, None
+            self._end_install(stream, outcome)
+
+    def _end_install(self, stream: _Incoming, outcome: SnapshotMetadata | Rejected | None) -> None:
+        self._is_finishing = False
+        index = stream.metadata.last_included.index
+        assert stream.peer_id is not None
+        if isinstance(outcome, Rejected):
+            # Nothing has changed here; the leader will find us behind and begin again.
+            self._log.warning("snapshot refused", peer=stream.peer_id, reason=str(outcome))
+        elif outcome is not None and self._machine.last_applied.index == index:
+            self._log.info("snapshot installed", peer=stream.peer_id, index=index)
+            self._installed(stream.peer_id, stream.term, index)
+        self._ack(stream.peer_id, stream.number, stream.received_bytes, done=True)
         held, self._held = self._held, None
         if held is not None:
             self._on_begin(*held)
 
     def _is_behind(self, stream: _Incoming) -> bool:
         return stream.metadata.last_included.index <= self._settled_index()
-
-    def _apply(self, stream: _Incoming, directory: Path) -> None:
-        index = stream.metadata.last_included.index
-        assert stream.peer_id is not None
-        try:
-            self._machine.apply_snapshot_from_file(stream.metadata, directory)
-        except Rejected as error:
-            self._log.warning("snapshot refused", peer=stream.peer_id, reason=str(error))
-            return
-        self._log.info("snapshot installed", peer=stream.peer_id, index=index)
-        self._installed(stream.peer_id, stream.term, index)
 
     def _drop_incoming(self) -> None:
         if self._incoming is not None:

@@ -58,19 +58,7 @@ def _wait_s(cluster: Cluster, node: NodeProcess) -> float:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param((), id="defaults"),
-        pytest.param(
-            SMALL,
-            id="everything rotates",
-            marks=pytest.mark.xfail(
-                reason="the state machine's own syncs are still on the loop", strict=False
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("settings", [(), SMALL], ids=["defaults", "everything rotates"])
 def test_syncs_of_two_seconds_cost_no_election_and_no_write(
     tmp_path: Path, figures: Figures, settings: tuple[str, ...]
 ) -> None:

@@ -65,6 +65,11 @@ class End:
             log=EventLog("n1"),
         )
 
+    def install(self) -> None:
+        """Let an installation that is under way come to its end."""
+        while self.snapshots._installing is not None:
+            self.snapshots.tick()
+
     def take(self) -> list[wire.Message]:
         taken, self.links.sent = self.links.sent, []
         return [message for _, message in taken]
@@ -83,6 +88,7 @@ def carry(leader: End, follower: End, change: Callable[[wire.Message], Any] = id
         for message in messages:
             change(message)
             follower.receive(message)
+        follower.install()
         for message in follower.take():
             leader.receive(message)
 
@@ -396,6 +402,7 @@ def test_who_begins_while_another_snapshot_is_synced_is_answered_after_it() -> N
     assert follower.installed == []
     finish, told = work.pop()
     told(finish())
+    follower.install()
     assert follower.installed == [("peer", 5, 40)]
     answers = follower.take()
     for message in answers:
@@ -403,6 +410,7 @@ def test_who_begins_while_another_snapshot_is_synced_is_answered_after_it() -> N
     carry(leader, follower)
     finish, told = work.pop()
     told(finish())
+    follower.install()
     assert follower.installed == [("peer", 5, 40), ("peer", 5, 41)]
 
 
@@ -415,6 +423,7 @@ def test_a_snapshot_whose_term_ended_while_it_was_synced_is_not_installed() -> N
     follower.term = 6
     finish, told = work.pop()
     told(finish())
+    follower.install()
     assert follower.installed == []
     assert follower.disk.list_dir(DIRECTORY / "snapshot") == []
 
@@ -523,6 +532,35 @@ def test_a_stream_of_a_leader_that_dies_is_followed_by_that_of_the_next(tmp_path
                 leader.crash()
                 await sim.settle()
             await leader.start()
+            await sim.settle()
+            assert len(sim.digests()) == 1
+
+        sim.run(story())
+
+
+@pytest.mark.parametrize("writes", [0, 30])
+def test_a_term_that_begins_while_a_snapshot_is_installed_harms_nobody(
+    tmp_path: Path, writes: int
+) -> None:
+    with Simulation(3, tmp_path) as sim:
+
+        async def story() -> None:
+            leader, behind = await leave_behind(sim)
+            (successor,) = sim.others(leader, behind)
+            snapshots = behind.core.snapshots
+            go_on, snapshots.tick = snapshots.tick, lambda: None  # type: ignore[method-assign]
+            sim.network.heal()
+            await sim.until(lambda: snapshots._ready is not None)
+            await leader.transfer(successor.id)
+            for number in range(writes):
+                await successor.set(b"more%d" % number, b"value")
+            await sim.until(lambda: behind.core.raft.term() == successor.core.raft.term())
+            snapshots.tick = go_on  # type: ignore[method-assign]
+            await sim.settle()
+            assert len(sim.digests()) == 1
+            for node in sim.nodes.values():
+                node.crash()
+            await sim.ready()
             await sim.settle()
             assert len(sim.digests()) == 1
 
