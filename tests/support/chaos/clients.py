@@ -37,6 +37,15 @@ _LATE_MS = 5_000
 """A lease goes with a commit after its deadline: it may be there for so long without a leader."""
 
 
+def _values(client: redis.Redis, keys: list[str]) -> list[tuple[str, bytes | None]]:
+    """Many keys with their values, some hundred for each round trip."""
+    found: list[tuple[str, bytes | None]] = []
+    for start in range(0, len(keys), 500):
+        part = keys[start : start + 500]
+        found += zip(part, client.mget(part), strict=True)
+    return found
+
+
 class Unknown(Exception):
     """It may have happened."""
 
@@ -139,16 +148,16 @@ class Unique(Client):
 
     def problems(self, client: redis.Redis) -> list[str]:
         """What is lost; what is there though it was refused."""
-        found = []
-        for number, is_refused in [(n, False) for n in self.acked] + [
-            (n, True) for n in sorted(self.refused)
-        ]:
-            value = client.get(f"u{self.number}-{number}")
-            if is_refused and value is not None:
-                found.append(f"u{self.number}-{number} was refused and is there")
-            elif not is_refused and value != f"value {number} of {self.number}".encode():
-                found.append(f"u{self.number}-{number} was acknowledged and is {value!r}")
-        return found
+        acked = {f"u{self.number}-{n}": f"value {n} of {self.number}" for n in self.acked}
+        found = [
+            f"{key} was acknowledged and is {got!r}"
+            for key, got in _values(client, list(acked))
+            if got != acked[key].encode()
+        ]
+        refused = _values(client, [f"u{self.number}-{n}" for n in sorted(self.refused)])
+        return found + [
+            f"{key} was refused and is there" for key, got in refused if got is not None
+        ]
 
 
 class Appends(Client):
@@ -253,11 +262,10 @@ class Leases(Client):
 
     def problems(self, client: redis.Redis) -> list[str]:
         """Run it _LATE_MS after the last one was given and everything is healed."""
-        found = list(self.early)
-        for key, _ in self.given:
-            if client.get(key) is not None:
-                found.append(f"{key} never expired")
-        return found
+        left = [
+            key for key, got in _values(client, [key for key, _ in self.given]) if got is not None
+        ]
+        return self.early + [f"{key} never expired" for key in left]
 
 
 class Registers(Client):
