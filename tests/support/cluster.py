@@ -62,6 +62,8 @@ class NodeProcess:
         self.module = "node"
         """What is run: tests.support.doored has a disk that a test can slow down."""
         self.environment: dict[str, str] = {}
+        self.prefix: list[str] = []
+        """Words before the interpreter's: whoever runs it in another place."""
         self.process: subprocess.Popen[str] | None = None
         self.lives = 0
         """How often it was started."""
@@ -77,7 +79,7 @@ class NodeProcess:
         assert self.process is None, f"{self.id} runs"
         path = str(ROOT)
         # NB: the module `node` is found by PYTHONPATH; -P keeps the directory we stand in out.
-        words = [sys.executable, "-P", "-m", self.module, "serve"]
+        words = [*self.prefix, sys.executable, "-P", "-m", self.module, "serve"]
         words += ["--config", str(self.path)]
         for setting in [*self.settings, *settings]:
             words += ["--set", setting]

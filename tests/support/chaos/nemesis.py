@@ -19,6 +19,7 @@ from pathlib import Path
 
 import redis
 
+from tests.support.chaos.namespaces import Namespaces
 from tests.support.chaos.proxy import Network
 from tests.support.cluster import Cluster, NodeProcess
 from tests.support.doored import control
@@ -29,7 +30,7 @@ __all__ = ["Nemesis"]
 class Nemesis:
     """Breaks one cluster."""
 
-    def __init__(self, cluster: Cluster, network: Network, seed: int) -> None:
+    def __init__(self, cluster: Cluster, network: Network | Namespaces, seed: int) -> None:
         self._cluster = cluster
         self._network = network
         self._rng = random.Random(seed)

@@ -31,6 +31,9 @@ _READ_BYTES = 256 * 1024
 class Network:
     """The proxies of one cluster. Enter it before the cluster is started."""
 
+    settings: tuple[str, ...] = ()
+    """What the nodes have to be told in such a network."""
+
     def __init__(self) -> None:
         self._cuts: set[tuple[str, str]] = set()
         self._loop = asyncio.new_event_loop()

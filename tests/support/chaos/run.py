@@ -29,6 +29,7 @@ from tests.support.chaos.clients import (
     Unique,
     clients_of,
 )
+from tests.support.chaos.namespaces import Namespaces
 from tests.support.chaos.nemesis import Nemesis, door_of
 from tests.support.chaos.proxy import Network
 from tests.support.cluster import FAST, Cluster
@@ -105,12 +106,21 @@ class _Terms(threading.Thread):
 
 
 def run(
-    directory: Path, *, seconds: float, seed: int, say: Callable[[str], None] = print
+    directory: Path,
+    *,
+    seconds: float,
+    seed: int,
+    say: Callable[[str], None] = print,
+    namespaces: bool = False,
 ) -> Verdict:
-    """Run it. `say` is told each fault as it comes."""
+    """Run it. `say` is told each fault as it comes.
+
+    Args:
+        namespaces: cut real packets (root) instead of proxied connections.
+    """
     verdict = Verdict(seed, seconds)
-    with Network() as network:
-        cluster = Cluster(directory, settings=SMALL, template=FAST)
+    with Namespaces() if namespaces else Network() as network:
+        cluster = Cluster(directory, settings=(*SMALL, *network.settings), template=FAST)
         for node in cluster:
             node.module = "tests.support.doored"
             node.environment = {CONTROL_VARIABLE: str(door_of(node))}
