@@ -186,7 +186,8 @@ class Elections:
         """Whether this vote is to be counted now: current term, first from this peer (P19), and
         our own is durable. One that comes before that is kept for `early_votes`."""
         if not self._journal.term_is_durable:
-            self._early.append((peer_id, term))
+            if term == self._electorate.term() and (peer_id, term) not in self._early:
+                self._early.append((peer_id, term))
             return False
         if term != self._electorate.term() or (term, peer_id) in self._voters:
             return False

@@ -54,7 +54,7 @@ from typing import Final
 from pysyncobj.journal import Journal
 
 from node.entry import Entry
-from node.errors import Fatal
+from node.errors import Corrupt, Fatal
 from node.journal_files import JournalFiles, TermFile
 from node.milestones import Milestones, entry_bytes
 from node.worker import Worker
@@ -301,8 +301,17 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         `done` is told in the loop: at least one entry, about `bytes_max` of them; or None when
         the log does not reach back so far any more.
         """
-        files, last_index = self._files, self[0][1]
-        self._reader.do(lambda: files.read(index, last_index, bytes_max), done)
+        last_index, epoch = self[0][1], self.epoch
+
+        def read() -> list[Entry] | None:
+            try:
+                return self._files.read(index, last_index, bytes_max)
+            except Corrupt:
+                if self.epoch != epoch:
+                    return None  # cleared meanwhile: a new file bears the old one's name
+                raise
+
+        self._reader.do(read, done)
 
     # -- durability ------------------------------------------------------------------------
 

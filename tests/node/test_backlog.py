@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -145,6 +146,26 @@ def test_damage_to_an_old_entry_is_found_when_it_is_read() -> None:
     setup.journal.read_later(1, 1 << 20, told.append)
     assert told == []
     assert [type(each) for each in setup.failures] == [Corrupt]
+
+
+def test_a_journal_that_is_cleared_while_it_is_read_is_not_taken_for_a_damaged_one() -> None:
+    """The new log's first file bears the name of the old one's."""
+    setup = Setup()
+    for index in range(1, 401):
+        setup.journal.add(*entry(index))
+        setup.journal.forget_applied(index)
+    read = setup.journal._files.read
+
+    def read_late(*arguments: int) -> list[Entry] | None:
+        segments = list(setup.journal._files._segments)
+        setup.journal.clear()
+        setup.journal.add(*entry(900))
+        with mock.patch.object(setup.journal._files, "_segments", segments):
+            return read(*arguments)
+
+    with mock.patch.object(setup.journal._files, "read", read_late):
+        assert setup.read(5, 50_000) is None
+    assert setup.failures == []
 
 
 @pytest.mark.parametrize("retain_bytes", [0, 10_000, 100_000, 300_000, 1 << 40])

@@ -247,7 +247,9 @@ def test_votes_are_asked_for_at_once_and_counted_when_our_own_is_durable(room: R
     room.journal.term_is_durable = False
     room.elections.ask_vote("n2", 2, 1, 0)
     assert room.take() == [("n2", [wire.VOTE_REQUEST, 2, 1, 0, False])]
-    assert not room.elections.counts("n2", 2)
+    for _ in range(3):
+        assert not room.elections.counts("n2", 2)
+        assert not room.elections.counts("n2", 7)
     assert room.elections.early_votes() == []
     room.journal.term_is_durable = True
     assert room.elections.early_votes() == [("n2", 2)]
