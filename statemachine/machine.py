@@ -28,6 +28,7 @@ tests/statemachine/test_seed_defects.py, tests/statemachine/test_crash.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -45,7 +46,8 @@ from statemachine.reads import Reads
 from statemachine.recovery import recover
 from statemachine.store import ALREADY_APPLIED, Outcome, Store
 from statemachine.terms import LogTerms
-from statemachine.wal import WalConfig, WalFrame
+from statemachine.wal import WalFrame
+from statemachine.wal_config import WalConfig
 
 __all__ = ["FileStateMachine"]
 
@@ -286,11 +288,12 @@ class FileStateMachine(Reads):
         The caller closes the file; it stays readable when the snapshot is replaced.
         """
         self._check()
-        return self._archive.snapshots.open_newest()
+        with _FailStop(self):
+            return self._archive.snapshots.open_newest()
 
     def snapshot_receiver(self) -> SnapshotReceiver:
         """Collects an incoming snapshot for `apply_snapshot_from_file`."""
-        return SnapshotReceiver(self._disk, self._paths.incoming)
+        return SnapshotReceiver(self._disk, self._paths.incoming, _FailStop(self))
 
     def apply_snapshot_from_file(self, metadata: SnapshotMetadata, directory: Path) -> None:
         """Replace the whole state, durably, by the snapshot in `directory`: all or nothing.
@@ -435,7 +438,7 @@ class FileStateMachine(Reads):
         self._refusal = lambda: Fatal(reason)
 
 
-class _FailStop:
+class _FailStop(AbstractContextManager[None]):
     """Around what may fail half-way: whatever is not a plain refusal ends the machine."""
 
     __slots__ = ("_machine",)

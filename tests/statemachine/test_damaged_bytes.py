@@ -210,10 +210,6 @@ def test_a_file_that_is_cut_anywhere_is_never_a_wrong_answer(world: World) -> No
             assert {cut(world, path, size) for size in sizes - borders} <= {"refused"}
 
 
-@pytest.mark.xfail(
-    reason="no segment says how long the one before it was: what is missing is not missed",
-    strict=True,
-)
 def test_a_sealed_segment_that_is_cut_between_two_frames_is_refused(world: World) -> None:
     for path in world.disk.files():
         if path.suffix == ".wal" and path != world.newest:

@@ -167,9 +167,6 @@ def test_every_failing_call_stops_the_machine_and_loses_nothing(
     assert set(hits) >= ALL_CALLS
 
 
-@pytest.mark.xfail(
-    reason="the machine is not told what its receivers and readers are told", strict=True
-)
 @pytest.mark.parametrize("what", ["receiving", "streaming"])
 def test_a_disk_that_fails_beside_the_machine_stops_it_as_well(what: str) -> None:
     # A write that failed is a disk that cannot be believed, whoever made the write.
