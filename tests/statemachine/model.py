@@ -26,7 +26,9 @@ class Model:
         self.keys: dict[bytes, tuple[bytes, int | None]] = {}
 
     def advance(self, now: int) -> None:
-        self.clock = max(self.clock, now)
+        if now <= self.clock:
+            return
+        self.clock = now
         for key, (_, deadline) in list(self.keys.items()):
             if deadline is not None and deadline <= self.clock:
                 del self.keys[key]
@@ -38,8 +40,10 @@ class Model:
         return self.keys[key][1] if key in self.keys else None
 
     def store(self, key: bytes, value: bytes, deadline: int | None) -> None:
-        self.keys[key] = (value, deadline)
-        self.advance(self.clock)  # A deadline in the past is due at once.
+        if deadline is not None and deadline <= self.clock:
+            self.keys.pop(key, None)  # Due at once.
+        else:
+            self.keys[key] = (value, deadline)
 
     def run(self, command: WriteCommand) -> list[Answer]:
         name = command.WhichOneof("operation")

@@ -252,15 +252,20 @@ class Side:
         assert self.incoming is not None
         metadata, state, lineage = self.incoming
         self.incoming = None
+        # The state gets its name before the snapshot is noted as the last one.
         recorded = self.machine.snapshot_metadata
-        if recorded is not None and recorded.last_included == state.last:
-            self.known = state.last
+        known = recorded.last_included if recorded is not None else None
+        assert known in (self.known, state.last)
+        self.known = known
         if self.machine.last_applied != state.last or lineage is self.lineage:
             return False  # The old state; or both are of one log, so it is one of the moments.
-        if [self.machine.get(key) for key in KEYS] != [state.model.value(key) for key in KEYS]:
+        if self.machine.get_many(KEYS) != [state.model.value(key) for key in KEYS]:
             return False
+        if any(moment.state.plain() == state.plain() for moment in self.moments):
+            return False  # Nobody could tell.
         self.installed(metadata, state, lineage)
-        self.settle_snapshot()
+        self.known = known
+        self.check(self.moments[0])
         return True
 
     def settle_install(self) -> None:
