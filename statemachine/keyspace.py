@@ -28,7 +28,7 @@ from statemachine.layer import Columns, Record
 from statemachine.leases import Leases
 from statemachine.records import Records
 
-__all__ = ["EXPIRE_PER_BATCH_MAX", "Keyspace", "prefix_end"]
+__all__ = ["EXPIRE_PER_BATCH_MAX", "Change", "Keyspace", "prefix_end"]
 
 EXPIRE_PER_BATCH_MAX: Final = 5_000
 """About 20 ms of work. The same number on every replica, therefore not configurable."""
@@ -41,16 +41,23 @@ def prefix_end(prefix: bytes) -> bytes | None:
     return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
 
 
+Change = tuple[str, tuple[bytes, ...]]
+"""What happened, in Redis's word for it, and to which keys ("publish": channel and message)."""
+
+
 class Keyspace:
     """What is stored, and how it is read. Not thread-safe."""
 
-    __slots__ = ("_has_backlog", "_leases", "_records", "clock_ms", "revision")
+    __slots__ = ("_has_backlog", "_leases", "_records", "changes", "clock_ms", "revision")
 
     def __init__(self) -> None:
         self._records = Records()
         self._leases = Leases()
         self.clock_ms = 0
         self.revision = 0
+        self.changes: list[Change] | None = None
+        """What changed, in order, for this replica's listeners; None: nobody listens. Whoever
+        listens puts a list here and empties it. Nothing that is stored depends on it."""
         # Whether a lease may be due. It may stay True too long (reads are slower), never too short.
         self._has_backlog = False
 
@@ -62,14 +69,19 @@ class Keyspace:
         if not self._leases:
             self._has_backlog = False
             return
-        for key in self._leases.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX):
+        keys = self._leases.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
+        for key in keys:
             self._records.remove(key)
+        if self.changes is not None and keys:
+            self.changes.append(("expired", tuple(keys)))
         self._find_backlog()
 
     def live(self, key: bytes) -> bytes | None:
         """The value, for a command that may change the key: one that is due is removed first."""
         if self._is_backlog(key):
             self.remove(key)
+            if self.changes is not None:
+                self.changes.append(("expired", (key,)))
             return None
         return self._records.get(key)
 

@@ -33,13 +33,14 @@ from statemachine.commands import BatchHead, read_commands, read_head
 from statemachine.errors import Rejected
 from statemachine.keyspace import EXPIRE_PER_BATCH_MAX, Keyspace
 from statemachine.layer import Columns
-from statemachine.rules import Refusal, Result, run
+from statemachine.rules import Fetched, Refusal, Result, run
 
 __all__ = [
     "ALREADY_APPLIED",
     "DUPLICATE",
     "EXPIRE_PER_BATCH_MAX",
     "GAP",
+    "Fetched",
     "NotRun",
     "Outcome",
     "Refusal",

@@ -37,7 +37,7 @@ DOORS = {
 }
 """Foreign module -> the modules (and what is below them) that may import it."""
 
-RANDOM_ROOMS = {"node.app", "node.calls"}
+RANDOM_ROOMS = {"node.app", "node.calls", "node.connection"}
 """Where the generator that is handed in is made when the caller gave none."""
 
 CLOCKS = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter"}

@@ -15,11 +15,13 @@ from statemachine import (
     Rejected,
     SnapshotMetadata,
     Unsupported,
+    WalConfig,
 )
 from statemachine.snapshot import read_metadata, write_metadata
 from tests.statemachine.batches import batch_of, insert
 from tests.statemachine.machines import HOME, applied, digests, machine_on
 from tests.support.crash import Crash, MemoryDisk
+from tests.support.hand_driven import hand_driven
 
 SOURCE = Path("/source")
 ELSEWHERE = Path("/elsewhere/snapshot")
@@ -289,3 +291,33 @@ def test_every_flipped_bit_and_every_cut_of_the_metadata_is_refused() -> None:
     disk.overwrite(path, data[:8] + b"\2" + data[9:])
     with pytest.raises(Unsupported):
         read_metadata(disk, path)
+
+
+def test_an_install_is_not_stopped_by_what_a_given_up_image_left() -> None:
+    source = applied(machine_on(MemoryDisk()), 1, 9)
+    metadata = source.generate_snapshot()
+    disk = MemoryDisk()
+    with hand_driven(disk) as hands:
+        machine = applied(machine_on(disk, wal=WalConfig(sync="checkpoint")), 1, 3)
+        directory = carried(source, machine)
+        assert machine.flush_async()
+        hands.step(2)  # A part of the image is written; the install gives it up.
+        machine.apply_snapshot_from_file(metadata, directory)
+        assert machine.last_applied.index == 9
+
+
+def test_what_a_given_up_install_left_is_not_written_into() -> None:
+    source = applied(machine_on(MemoryDisk()), 1, 9)
+    metadata = source.generate_snapshot()
+    disk = MemoryDisk()
+    with hand_driven(disk) as hands:
+        machine = applied(machine_on(disk, wal=WalConfig(sync="checkpoint")), 1, 3)
+        directory = carried(source, machine)
+        content = disk.content(directory / "snapshot.bin")
+        assert machine.start_install(metadata, directory)
+        hands.step(1)  # The checkpoint's temporary name leads to the received file.
+        disk.make_dir(ELSEWHERE)
+        disk.write_new(ELSEWHERE / "snapshot.bin", [content[:-1] + b"?"])
+        with pytest.raises(Rejected):
+            machine.apply_snapshot_from_file(metadata, ELSEWHERE)
+        assert disk.content(directory / "snapshot.bin") == content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statemachine.commands import BATCH_HEADER, TIME_MS_MAX, wrap_command
+from statemachine.commands import BATCH_HEADER, BATCH_VERSION, TIME_MS_MAX, wrap_command
 from statemachine.errors import Fatal, Rejected
 from statemachine.store import DUPLICATE, GAP, NotRun, Refusal, Store
 from tests.statemachine.batches import (
@@ -141,7 +141,7 @@ def test_a_batch_of_a_newer_program_is_fatal_and_changes_nothing() -> None:
     store = store_with(insert(b"k", ttl_ms=10))
     before = store.digest()
     with pytest.raises(Fatal):
-        apply_batch(store, BATCH_HEADER.pack(2, 0, 0, 99, 0, 0))
+        apply_batch(store, BATCH_HEADER.pack(BATCH_VERSION + 1, 0, 0, 99, 0, 0))
     assert store.digest() == before
 
 
