@@ -196,6 +196,14 @@ class Side:
                 self.known = snapshot
                 self.snapshots[snapshot] = self.begun[snapshot]
 
+    def gave_up_image(self) -> None:
+        """Installing ends background work first: it was finished by then, or it is gone."""
+        if self.image is not None:
+            found = self.machine.snapshot_metadata
+            if found is not None and found.last_included == self.image[1]:
+                self.finished_image()
+        self.image = None
+
     def settle_snapshot(self) -> None:
         """A background snapshot may have been finished without a word: by a wait, by a boot."""
         found = self.machine.snapshot_metadata
