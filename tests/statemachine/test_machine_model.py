@@ -44,7 +44,7 @@ from statemachine import (
 from tests.statemachine import batches as make
 from tests.statemachine.dict_machine import State
 from tests.statemachine.sides import MemorySite, RealSite, Side
-from tests.statemachine.strategies import KEYS, commands, keys, odd_commands
+from tests.statemachine.strategies import KEYS, commands, keys, odd_commands, richer_commands
 from tests.support.crash import Crash
 
 ORIGINS = [b"n1", b"n2"]
@@ -66,7 +66,7 @@ options = st.fixed_dictionaries(
 )
 # How an origin numbers its batch, beside "the next": the model says what comes of it.
 numberings = st.sampled_from(["none", "none", "next", "next", "again", "gap", "epoch", "old"])
-written = st.lists(st.one_of(commands, commands, commands, odd_commands), max_size=4)
+written = st.lists(st.one_of(commands, commands, richer_commands, odd_commands), max_size=4)
 batch = st.fixed_dictionaries(
     {
         "written": written,
