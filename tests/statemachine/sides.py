@@ -208,8 +208,10 @@ class Side:
         """A background snapshot may have been finished without a word: by a wait, by a boot."""
         found = self.machine.snapshot_metadata
         last = found.last_included if found is not None else None
-        if last != self.known and self.image is not None and last == self.image[1]:
-            self.finished_image()
+        if last is not None and last != self.known and self.image and last == self.image[1]:
+            # Noted by the thread that made it; the work itself is over at the next poll.
+            self.known = last
+            self.snapshots[last] = self.begun[last]
         assert last == self.known
 
     def crash(self, crash: Crash, seed: int) -> None:
