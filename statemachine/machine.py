@@ -303,6 +303,7 @@ class FileStateMachine(Reads):
                 included entry), or unreadable. Nothing changed.
         """
         self._check()
+        self._check_newer(metadata)
         with _FailStop(self):
             self._settle(self._archive.stop)
         self.start_install(metadata, directory)
@@ -318,17 +319,20 @@ class FileStateMachine(Reads):
         Raises: Rejected when it is older than the state.
         """
         self._check()
-        if metadata.last_included.index < self._terms.last_index:
-            raise Rejected(
-                f"the snapshot of {metadata.last_included} is older than the state, "
-                f"which is at {self._terms.last}"
-            )
+        self._check_newer(metadata)
         with _FailStop(self):
             if self._archive.busy:
                 return False
             self._install_outcome = None
             self._archive.start_install(metadata, Path(directory), self._terms.last_index)
             return True
+
+    def _check_newer(self, metadata: SnapshotMetadata) -> None:
+        if metadata.last_included.index < self._terms.last_index:
+            raise Rejected(
+                f"the snapshot of {metadata.last_included} is older than the state, "
+                f"which is at {self._terms.last}"
+            )
 
     @property
     def install_outcome(self) -> SnapshotMetadata | Rejected | None:
