@@ -13,11 +13,21 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from statemachine import CheckpointConfig, Fatal, FileStateMachine, FileSystem, LogId, WalConfig
+from statemachine import (
+    CheckpointConfig,
+    Fatal,
+    FileStateMachine,
+    FileSystem,
+    LogId,
+    Rejected,
+    SnapshotMetadata,
+    WalConfig,
+)
 from tests.statemachine.crash_explorer import Killed, Recorder, judged
 from tests.statemachine.machines import applied, entry, machine_on
 from tests.support.crash import MemoryDisk
@@ -149,9 +159,8 @@ class Run:
         track = self.recorder.applied
         track.durable = max(track.durable, track.values.index(before))
 
-    def install(self, ahead: int) -> None:
-        """A snapshot from another machine, that many entries ahead, comes in and is installed."""
-        last = self.index + ahead
+    def receive(self, last: int) -> tuple[SnapshotMetadata, Path]:
+        """A snapshot of entry `last` comes in from another machine."""
         source = machine_on(MemoryDisk())
         applied(source, 1, last)
         metadata = source.generate_snapshot()
@@ -162,10 +171,36 @@ class Run:
             receiver.begin(metadata)
             while chunk := opened[1].read(150):
                 receiver.write(chunk)
-            directory = receiver.finish()
+            return metadata, receiver.finish()
+
+    def install(self, ahead: int) -> None:
+        """A snapshot from another machine, that many entries ahead, comes in and is installed."""
+        last = self.index + ahead
+        metadata, directory = self.receive(last)
         self.recorder.applied.begin(last)
         self.recorder.begin_snapshot(last)
         self.live.apply_snapshot_from_file(metadata, directory)
+        self.recorder.applied.acknowledge(durable=True)
+        self.recorder.acknowledge_snapshot()
+
+    def install_in_background(self, ahead: int, paces: tuple[int, ...]) -> None:
+        """The same, while the old state goes on: steps of the install, an entry, and so on."""
+        last = self.index + ahead
+        metadata, directory = self.receive(last)
+        # It may be there from now on, whatever is applied meanwhile.
+        self.recorder.begin_snapshot(last)
+        self.recorder.applied.begin(last)
+        for index in range(self.index + 1, last):
+            self.recorder.applied.values.insert(-1, index)
+        assert self.live.start_install(metadata, directory)
+        for pace in paces:
+            self.hands.step(pace)
+            applied(self.live, self.index + 1, self.index + 1)
+            self.live.poll_background()
+        self.hands.finish()
+        while self.live.poll_background():
+            pass
+        assert self.index == last
         self.recorder.applied.acknowledge(durable=True)
         self.recorder.acknowledge_snapshot()
 
@@ -355,6 +390,29 @@ def installs(run: Run) -> None:
     run.apply(2)
 
 
+def background_installs(run: Run) -> None:
+    """While the old state goes on, at different paces; and one that is begun again in between."""
+    run.segment_bytes_max = SMALL_SEGMENT_BYTES
+    run.open()
+    run.apply(3)
+    run.install_in_background(6, (1, 2, 1))
+    run.apply(4)
+    run.install_in_background(5, (0, 0, 9))
+    run.apply(1)
+    last = run.index + 3
+    metadata, directory = run.receive(last)
+    run.recorder.applied.begin(last)
+    run.recorder.begin_snapshot(last)
+    assert run.live.start_install(metadata, directory)
+    run.hands.step(1)
+    with contextlib.suppress(Rejected):  # The first one may have got to its end: nothing is left.
+        run.live.apply_snapshot_from_file(metadata, directory)
+    assert run.index == last
+    run.recorder.applied.acknowledge(durable=True)
+    run.recorder.acknowledge_snapshot()
+    run.apply(1)
+
+
 def resets(run: Run) -> None:
     """Back to nothing, with a checkpoint and snapshots there, and on from there."""
     run.open()
@@ -464,6 +522,7 @@ WORKLOADS: Final[dict[str, Callable[[Run], None]]] = {
         snapshots,
         background_snapshots,
         installs,
+        background_installs,
         resets,
         bookkeeping,
         policies,
