@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.statemachine.crash_explorer import Findings, Killed, explore
+from tests.statemachine.crash_explorer import Findings, explore
+from tests.statemachine.crash_recorder import Killed
 from tests.statemachine.crash_workloads import POLICIES, WORKLOADS, record, record_killed
 from tests.statemachine.machines import HOME, applied, machine_on
 from tests.support.crash import Crash, MemoryDisk
