@@ -91,7 +91,15 @@ def test_all_states_of_all_workloads_open_with_all_that_was_durable(
 
 # Killed, started again, and then the power goes: what recovery found was not synced yet.
 
-KILLED = ("rotation", "checkpoints", "background_checkpoints", "snapshots", "installs", "resets")
+KILLED = (
+    "rotation",
+    "checkpoints",
+    "background_checkpoints",
+    "snapshots",
+    "installs",
+    "background_installs",
+    "resets",
+)
 
 
 def killed(name: str, policy: str, kills_every: int, every: int) -> Findings:

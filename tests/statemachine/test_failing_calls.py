@@ -49,6 +49,7 @@ CASES = [
         "background_checkpoints",
         "background_snapshots",
         "installs",
+        "background_installs",
         "resets",
         "bookkeeping",
         "policies",
