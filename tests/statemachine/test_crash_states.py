@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 
 from statemachine import Fatal
-from tests.statemachine.crash_explorer import Findings, Killed, explore
+from tests.statemachine.crash_explorer import Findings, explore
+from tests.statemachine.crash_recorder import Killed
 from tests.statemachine.crash_workloads import POLICIES, WORKLOADS, record, record_killed
 from tests.statemachine.machines import HOME, applied, machine_on
 from tests.support.crash import Crash, MemoryDisk
@@ -91,7 +92,15 @@ def test_all_states_of_all_workloads_open_with_all_that_was_durable(
 
 # Killed, started again, and then the power goes: what recovery found was not synced yet.
 
-KILLED = ("rotation", "checkpoints", "background_checkpoints", "snapshots", "installs", "resets")
+KILLED = (
+    "rotation",
+    "checkpoints",
+    "background_checkpoints",
+    "snapshots",
+    "installs",
+    "background_installs",
+    "resets",
+)
 
 
 def killed(name: str, policy: str, kills_every: int, every: int) -> Findings:

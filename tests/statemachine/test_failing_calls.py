@@ -26,8 +26,10 @@ from typing import Any
 import pytest
 
 from statemachine import DiskFailed, Fatal, FileStateMachine
-from tests.statemachine.crash_explorer import Recorder, explore
-from tests.statemachine.crash_workloads import WORKLOADS, Run, options_for
+from tests.statemachine.crash_explorer import explore
+from tests.statemachine.crash_recorder import Recorder
+from tests.statemachine.crash_run import Run, options_for
+from tests.statemachine.crash_workloads import WORKLOADS
 from tests.statemachine.machines import applied, digests, machine_on
 from tests.support.crash import MemoryDisk
 from tests.support.faulty_disk import Fault, FaultyDisk
@@ -47,6 +49,7 @@ CASES = [
         "background_checkpoints",
         "background_snapshots",
         "installs",
+        "background_installs",
         "resets",
         "bookkeeping",
         "policies",
