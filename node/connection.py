@@ -60,6 +60,8 @@ class MODE:
     """RESP2, and there are subscriptions: only a few commands are allowed."""
     SKIP: Final = 4
     """The reply to the next command is not sent (CLIENT REPLY SKIP)."""
+    SKIPPING: Final = 8
+    """This is that command."""
 
 
 class Cursors:
