@@ -88,7 +88,7 @@ class Archive:
     ) -> None:
         self._disk = disk
         self._paths = paths
-        self._rule = CheckpointRule(config)
+        self._rule = CheckpointRule(config, recovered.checkpoint.size_bytes, len(recovered.store))
         self._wal: Wal = recovered.wal
         self.checkpoint = recovered.checkpoint
         """The newest that is finished; sequence 0: none."""
@@ -97,17 +97,31 @@ class Archive:
         self._installed: Installed | Rejected | None = None
         self._frozen: Store | None = None
         self._folding: Store | None = None
-        self._wal_bytes = recovered.wal_bytes - self._wal.appended_bytes
+        self._logged_before = recovered.wal_bytes - self._wal.appended_bytes
+        self._imaged_bytes = 0
         self.entries = recovered.entries
         """Entries in the WAL behind that checkpoint; the owner counts on."""
 
     # When.
 
-    def due(self, now_s: float) -> bool:
-        """Whether it is time for a checkpoint, and one can be begun without a pause."""
-        wal_bytes = self._wal_bytes + self._wal.appended_bytes
-        image_bytes = self.checkpoint.size_bytes
-        return self._rule.due(now_s, wal_bytes, self.entries, image_bytes) and self.ready()
+    @property
+    def _logged_bytes(self) -> int:
+        """In all: what the WAL held at first, and what was appended since."""
+        return self._logged_before + self._wal.appended_bytes
+
+    def due(self, now_s: float, keys: int) -> bool:
+        """Whether it is time for a checkpoint of so many keys, and one can be begun without a
+        pause.
+        """
+        logged_bytes = self._logged_bytes
+        due = self._rule.due(
+            now_s,
+            wal_bytes=logged_bytes - self._imaged_bytes,
+            logged_bytes=logged_bytes,
+            entries=self.entries,
+            keys=keys,
+        )
+        return due and self.ready()
 
     def ready(self) -> bool:
         """Whether an image could be begun now without a pause. If not, it will be soon."""
@@ -134,7 +148,7 @@ class Archive:
     ) -> None:
         """The same in the background; `poll` finishes it. The state is that of now."""
         assert self._job is None, "the owner asks `ready` first, or waits"
-        self._rule.begun(now_s)
+        self._rule.begun(now_s, len(store))
         newest, image = self.checkpoint, None
         sequence = newest.sequence
         if not sequence or self.entries or newest.last != terms.last:
@@ -244,6 +258,8 @@ class Archive:
         if isinstance(done, Rejected):
             self._installed = done
         elif done is not None:
+            if done.checkpoint is not self.checkpoint:
+                self._rule.written(done.checkpoint.size_bytes)
             self.checkpoint = done.checkpoint
             if done.installed is not None:
                 self._installed = done.installed
@@ -263,7 +279,7 @@ class Archive:
         _remove_replaced(self._disk, self._paths, sequence)
 
     def _count_from_here(self) -> None:
-        self._wal_bytes = -self._wal.appended_bytes
+        self._imaged_bytes = self._logged_bytes
         self.entries = 0
 
 

@@ -43,6 +43,8 @@ def take_over(disk: FileSystem, directory: Path, target: Path, *, link: bool) ->
     source = directory / SNAPSHOT_NAME
     if not disk.exists(source):
         raise Rejected(f"{source} is not there")
+    if disk.exists(target):
+        disk.unlink(target)  # Work that was given up left it; it may share its bytes with others.
     if link:
         disk.link(source, target)
         return

@@ -84,12 +84,13 @@ class Columns:
     def put_many(self, keys: Sequence[bytes], values: Sequence[bytes], revision: int) -> None:
         """Plain values, none with a deadline; the last of equal keys wins."""
         mine = self.values
-        fresh = dict.fromkeys([key for key in keys if key not in mine], revision)
+        fresh = [key for key in keys if key not in mine]
         mine.update(zip(keys, values, strict=True))
         self.modified.update(dict.fromkeys(keys, revision))
         if fresh:
-            self.created.update(fresh)
-            self.order.update(fresh)
+            made = dict.fromkeys(fresh, revision)
+            self.created.update(made)
+            self.order.update(made)
         if self.deadlines:
             for key in self.deadlines.keys() & keys:
                 del self.deadlines[key]

@@ -208,7 +208,7 @@ class FileStateMachine(Reads):
         """Start a checkpoint in the background if one is due; `poll_background` finishes it."""
         self._check()
         with _FailStop(self):
-            if not self._archive.due(now_monotonic_s):
+            if not self._archive.due(now_monotonic_s, len(self._store)):
                 return False
             self._archive.start(self._store, self._terms, None, now_monotonic_s)
             return True

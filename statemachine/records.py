@@ -233,3 +233,20 @@ class Records:
             return keys
         shown = (key for key in keys if key not in top.values and key not in removed)
         return merge(shown, top.order.irange(*bounds), reverse=reverse)
+
+    def rows(self) -> Iterator[tuple[bytes, bytes, int, int, int | None]]:
+        """(key, value, created, modified, deadline_ms) of all keys, in order.
+
+        Nothing may change while the iterator is in use.
+        """
+        if self._top is None:
+            base = self._base
+            columns = (base.values.__getitem__, base.created.__getitem__, base.modified.__getitem__)
+            getters = (*columns, base.deadlines.get)
+            return zip(base.order, *(map(get, base.order) for get in getters), strict=True)
+        found = ((key, self.record(key)) for key in self.between(None, None))
+        return (
+            (key, each.value, each.created, each.modified, each.deadline_ms)
+            for key, each in found
+            if each is not None
+        )

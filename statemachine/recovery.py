@@ -67,7 +67,7 @@ class Recovered:
     wal: Wal
     checkpoint: Checkpoint
     wal_bytes: int
-    """Bytes of the frames behind the checkpoint."""
+    """Bytes of the entries behind the checkpoint."""
     entries: int
     """How many entries those are."""
     report: RecoveryReport
@@ -192,7 +192,6 @@ def _replay_segments(disk: FileSystem, paths: Paths, state: DirectoryState) -> N
             state.older.append(paths.segment(state.newest))
         for offset_bytes, frame in contents.frames:
             _replay_frame(path, offset_bytes, frame, state)
-        state.wal_bytes += contents.good_bytes
         state.newest, state.contents = sequence, contents
         if contents.torn is not None:
             dropped_bytes = contents.file_bytes - contents.good_bytes
@@ -252,6 +251,7 @@ def _replay_frame(path: Path, offset_bytes: int, frame: Frame, state: DirectoryS
         state.store.apply_batch(frame.payload, frame.index)
     terms.advance(frame.index, frame.term)
     state.applied += 1
+    state.wal_bytes += frame.size_bytes
 
 
 def _open_wal(

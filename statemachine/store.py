@@ -26,6 +26,7 @@ import enum
 import hashlib
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from statemachine.commands import BatchHead, read_commands, read_head
@@ -82,6 +83,7 @@ class StoreParts:
 # Digest: fixed-width heads in front of each run of bytes, so that no two states look alike.
 _DIGEST_STATE: Final = struct.Struct("<QQQ")  # clock_ms, keys, origins
 _DIGEST_KEY: Final = struct.Struct("<QQQQQ")  # key, value bytes, created, modified, deadline or 0
+_DIGEST_STEP_KEYS: Final = 1024
 _DIGEST_ORIGIN: Final = struct.Struct("<QQQ")  # origin bytes, epoch, last sequence
 
 
@@ -146,12 +148,13 @@ class Store(Keyspace):
         state = hashlib.sha256()
         records = self._records
         state.update(_DIGEST_STATE.pack(self.clock_ms, len(records), len(self.origins)))
-        for key in records.between(None, None):
-            record = records.record(key)
-            assert record is not None
-            value, deadline_ms = record.value, record.deadline_ms or 0
-            facts = (len(key), len(value), record.created, record.modified, deadline_ms)
-            state.update(b"".join((_DIGEST_KEY.pack(*facts), key, value)))
+        rows, pack = records.rows(), _DIGEST_KEY.pack
+        while step := list(islice(rows, _DIGEST_STEP_KEYS)):
+            parts: list[bytes] = []
+            for key, value, created, modified, deadline_ms in step:
+                facts = pack(len(key), len(value), created, modified, deadline_ms or 0)
+                parts += (facts, key, value)
+            state.update(b"".join(parts))
         for origin, (epoch, sequence) in sorted(self.origins.items()):
             state.update(_DIGEST_ORIGIN.pack(len(origin), epoch, sequence) + origin)
         return state.digest()

@@ -219,9 +219,21 @@ def test_once_a_later_frame_says_that_it_was_synced_the_same_loss_is_damage() ->
             machine_on(each, wal=UNDER_RAFT)
 
 
+def in_the_page_cache(disk: MemoryDisk) -> MemoryDisk:
+    """The same files, of which no byte was ever synced: a kill, and the machine is still up."""
+    copy = MemoryDisk()
+    for path in disk.files():
+        copy.make_dir(path.parent)
+        copy.open_log(path, create=True).write((disk.content(path),))
+        copy.sync_dir(path.parent)
+    return copy
+
+
 def test_recovery_syncs_every_segment_before_it_vouches_for_it() -> None:
     """After a kill the page cache still holds what was never synced."""
-    disk, first, second = left_behind()
+    left, first, second = left_behind()
+    disk = in_the_page_cache(left)
+    assert disk.crashed(Crash.SYNCED).content(first) == b""
     before = disk.content(second)
     machine = recovered(disk)
     machine.flush()

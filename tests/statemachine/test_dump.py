@@ -143,6 +143,18 @@ def test_a_sound_directory_has_no_problems_and_is_not_touched() -> None:
     assert {path: disk.content(path) for path in disk.files()} == before
 
 
+def test_what_a_running_machine_was_just_writing_is_no_problem() -> None:
+    disk = MemoryDisk()
+    machine = applied(machine_on(disk), 1, 9)
+    machine.checkpoint()
+    applied(machine, 10, 12)
+    (image,) = disk.list_dir(HOME / "checkpoint")
+    half = disk.content(HOME / "checkpoint" / image)[:99]
+    # The next checkpoint, as a copy of a running node's directory catches it.
+    disk.write_new(HOME / "checkpoint" / f"{int(image[:16]) + 1:016d}.img.tmp", [half])
+    assert verify(HOME, disk=disk) == []
+
+
 def test_every_damaged_file_is_named() -> None:
     disk = MemoryDisk()
     machine = applied(machine_on(disk), 1, 4)

@@ -102,6 +102,11 @@ class RecordsAgainstDict(RuleBasedStateMachine):
             assert list(behind) == [k for k in in_order if k > key]
             assert list(self.records.between(None, key)) == [k for k in in_order if k < key]
         assert list(self.records.between(b"b", b"a")) == []
+        each = [self.plain[key] for key in in_order]
+        assert list(self.records.rows()) == [
+            (key, one.value, one.created, one.modified, one.deadline_ms)
+            for key, one in zip(in_order, each, strict=True)
+        ]
 
 
 TestRecordsAgainstDict = RecordsAgainstDict.TestCase
