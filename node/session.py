@@ -40,7 +40,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from node.commands import COMMANDS, Command, Control, Kind, Plan, find
+from node.commands import COMMANDS, Command, Control, Kind, find
 from node.commands.strings import ok_plan
 from node.connection import MODE, Connection
 from node.modes import intercept
@@ -131,7 +131,7 @@ class Session:
         self._flight_start = 0  # The flight's requests stand at [start, self._at).
         self._flight_covers = 0
         self._steps: list[Step] = []
-        self._reply_plan: Plan | None = None
+        self._control: Control | None = None
         self._is_pumping = False
         self._is_reading_paused = False
         self._is_writing_paused = False
@@ -227,9 +227,9 @@ class Session:
         elif flight == _WRITES:
             self._resolve_steps(results)
         else:
-            assert self._reply_plan is not None
+            assert self._control is not None
             self._frontend.commands_total += 1
-            self._reply(self._reply_plan(results[start], self.connection.protocol))
+            self._reply(self._control.reply(results[start], self.connection.protocol))
         self._pump()
 
     def ready(self) -> None:
@@ -238,8 +238,8 @@ class Session:
         if self._is_closed:
             return
         if flight == _CONTROL:  # One that is a read as a whole.
-            assert self._reply_plan is not None
-            self._reply(self._reply_plan(None, self.connection.protocol))
+            assert self._control is not None
+            self._reply(self._control.reply(None, self.connection.protocol))
             self._pump()
             return
         self._covered = max(self._covered, self._at)
@@ -253,6 +253,11 @@ class Session:
         if self._is_closed:
             return
         requests = self._queue[self._flight_start : self._at]
+        if flight == _CONTROL:
+            assert self._control is not None
+            self._reply(failure_reply(error, requests[0], self._control.key))
+            self._pump()
+            return
         steps: Sequence[Step | None] = self._steps if flight == _WRITES else ()
         steps = steps or [None] * len(requests)
         for request, step in zip(requests, steps, strict=True):
@@ -407,7 +412,7 @@ class Session:
             self._flight, self._flight_covers = _CONTROL, self._covered
             self._flight_start = self._at
             self._at += 1
-            self._reply_plan = outcome.reply
+            self._control = outcome
             outcome.start(self)
         else:
             assert isinstance(outcome, bytes)

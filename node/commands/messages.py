@@ -11,6 +11,7 @@ Proved by: tests/node/test_pubsub.py
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Final
 
 from node.commands.spec import Plan
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 SUBSCRIPTIONS_MAX: Final = 10_000
+SUBSCRIPTION_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of one client."""
 
 
@@ -56,6 +58,9 @@ def _too_many(connection: Connection, request: Request) -> bytes | None:
         return error_line(f"ERR more than {SUBSCRIPTIONS_MAX} subscriptions")
     if any(len(name) > connection.frontend.key_bytes_max for name in request[1:]):
         return error_line("ERR channel is longer than limits.key_bytes_max")
+    names = chain(connection.channels, connection.patterns, connection.shards, request[1:])
+    if sum(map(len, names)) > SUBSCRIPTION_BYTES_MAX:
+        return error_line(f"ERR subscriptions of more than {SUBSCRIPTION_BYTES_MAX} bytes")
     return None
 
 

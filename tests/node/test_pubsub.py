@@ -190,6 +190,15 @@ def test_shard_channels_are_a_namespace_of_their_own(
     assert service.machine.changes is None
 
 
+def test_subscriptions_are_bounded(service: FakeService, frontend: Frontend) -> None:
+    client = Client(service, frontend)
+    long = [b"%06d" % number + b"x" * 60_000 for number in range(60)]
+    for kind in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"):
+        assert client.run(kind, *long[:50]).startswith(b"*3") or kind != "SUBSCRIBE"
+        assert client.run(kind, *long).startswith(b"-ERR subscriptions of more than")
+    assert client.run("SUBSCRIBE", *range(10_001)).startswith(b"-ERR more than 10000")
+
+
 def test_a_message_in_a_transaction_is_sent_with_it(
     service: FakeService, frontend: Frontend
 ) -> None:

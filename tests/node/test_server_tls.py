@@ -19,7 +19,7 @@ import redis
 
 from node.config import ClientSection
 from node.errors import ConfigError
-from node.server import tls_context
+from node.server import LINGER_S, tls_context
 from tests.support.fake_service import config, wire
 from tests.support.live_server import Wire, live_server
 
@@ -88,6 +88,13 @@ def test_plain_text_at_a_tls_port_is_closed_and_disturbs_nobody(certificates: Pa
                 assert client.version() in ("TLSv1.2", "TLSv1.3")
                 client.sendall(wire("GET", "a"))
                 assert client.recv(100) == b"$-1\r\n"
+                begin_s = time.monotonic()
+                client.sendall(wire("SET", "a", "1") + wire("QUIT"))
+                told = b""
+                while data := client.recv(100):
+                    told += data
+                assert told == b"+OK\r\n+OK\r\n"
+                assert time.monotonic() - begin_s < LINGER_S
 
 
 def test_clients_can_be_asked_for_a_certificate(certificates: Path) -> None:
