@@ -172,7 +172,13 @@ class Leading:
     # -- in -------------------------------------------------------------------------------
 
     def on_ack(self, peer_id: str, next_index: int, reset: bool, success: bool) -> None:
-        """A follower of the current term says what it has."""
+        """A follower of the current term says what it has.
+
+        Raises:
+            WireError: more than there is. A follower in our term has nothing that we lack.
+        """
+        if not 1 <= next_index <= self._journal.last_index + 1:
+            raise wire.WireError("acknowledges entries that there are not")
         follower = self._followers[peer_id]
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)

@@ -18,7 +18,7 @@ import pytest
 from node import wire
 from node.errors import Fatal
 from tests.support.bare import Bare, bare_clock
-from tests.support.fence import Fence, entry
+from tests.support.fence import Fence, batch, entry
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_what_is_in_flight_is_not_sent_again() -> None:
     fence.send_append("n2", 2, entry(3, 1), entry(4, 1), entry(5, 1))
     ((_, message),) = fence.take()
     assert message[:5] == [wire.APPEND, 1, 1, 4, 1]
-    assert message[5] == [[1, 1, b"5@1"]]
+    assert message[5] == [[1, 1, batch(5, 1)]]
 
 
 def test_a_new_link_carries_everything_anew() -> None:
@@ -74,7 +74,7 @@ def test_a_new_link_carries_everything_anew() -> None:
     fence.take()
     fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
     ((_, message),) = fence.take()
-    assert [row[2] for row in message[5]] == [b"2@1", b"3@1"]
+    assert [row[2] for row in message[5]] == [batch(2, 1), batch(3, 1)]
 
 
 # -- P7: an older append truncates what matches --------------------------------------------------
@@ -122,18 +122,25 @@ def test_entries_that_differ_are_delivered_from_the_first_that_does() -> None:
 
 
 @pytest.mark.parametrize("settled_by", ["PySyncObj", "the state machine before a restart"])
-def test_truncating_what_is_applied_is_fatal(settled_by: str) -> None:
+def test_who_would_change_what_is_applied_is_not_followed(settled_by: str) -> None:
     fence = Fence()
     fence.log((2, 1), (3, 1))
     if settled_by == "PySyncObj":
         fence.state.applied = 3
     else:
         fence.state.settled = 3
-    with pytest.raises(Fatal, match="truncate applied entry 3"):
-        fence.receive_append("n2", 2, (2, 1), (3, 2))
-    with pytest.raises(Fatal, match="disagrees on applied entry 3@2"):
-        fence.receive_append("n2", 2, (3, 2), (4, 2))
-    assert fence.delivered == []
+    for previous, *entries in (
+        ((2, 1), (3, 2)),
+        ((1, 0), (2, 1), (3, 2), (4, 2)),
+        ((3, 2), (4, 2)),
+        ((3, 2),),
+    ):
+        with pytest.raises(wire.WireError, match="contradicts applied entry 3@1"):
+            fence.receive_append("n2", 2, previous, *entries)
+    assert fence.delivered == fence.outgoing == fence.state.observed == []
+    assert fence.elections.heard == 0
+    fence.receive_append("n2", 1, (3, 1), (4, 1))  # this one it may
+    assert fence.elections.heard == 1
 
 
 # -- P8: snapshot messages advance the commit index ----------------------------------------------
