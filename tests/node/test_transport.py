@@ -161,6 +161,8 @@ def test_a_refusal_begins_again_where_the_peer_says(fence: Fence) -> None:
     }
     fence.take()
     fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
+    assert fence.take() == [("n2", [wire.APPEND, 1, 1, 1, 0, []])]
+    fence.receive("n2", wire.ACK, 1, 2, False, True)
     assert len(fence.take()[0][1][5]) == 2
 
 
