@@ -127,7 +127,7 @@ class Following:
             WireError: they contradict what is applied here.
         """
         if term >= self._state.term():
-            self._refuse_contradiction(previous, previous_term, rows)
+            self._refuse_contradiction(term, previous, previous_term, rows)
         if not self.follow(peer_id, term):
             return
         journal = self._journal
@@ -145,13 +145,18 @@ class Following:
         self._leader_commit = max(self._leader_commit, min(commit, self.verified_index))
         self._append(peer_id, term, previous, previous_term, entries)
 
-    def _refuse_contradiction(self, previous: int, previous_term: int, rows: Any) -> None:
-        journal, settled = self._journal, self._state.settled_index()
-        index, term = previous, previous_term
-        for row in (None, *rows[: max(0, settled - previous)]):
+    def _refuse_contradiction(
+        self, term: int, previous: int, previous_term: int, rows: Any
+    ) -> None:
+        """What is applied, and what the leader of this term has said itself, never changes."""
+        journal, fixed_index = self._journal, self._state.settled_index()
+        if term == self._verified_term:
+            fixed_index = max(fixed_index, self.verified_index)
+        index, entry_term = previous, previous_term
+        for row in (None, *rows[: max(0, fixed_index - previous)]):
             if row is not None:
-                index, term = index + 1, row[0]
-            if journal.first_index < index <= settled and journal.term_at(index) != term:
+                index, entry_term = index + 1, row[0]
+            if journal.first_index < index <= fixed_index and journal.term_at(index) != entry_term:
                 raise wire.WireError(
                     f"contradicts applied entry {index}@{journal.term_at(index)}: one of the two "
                     f"nodes has lost data, or is of another cluster"
