@@ -15,9 +15,9 @@ the direction (a proof sent back is the other side's: no reflection) and every v
 offered (nobody between can talk two nodes into an older one). The dialler proves first: who only
 knocks learns nothing that a guessed secret could be tried on.
 
-Versions. A hello says which wire versions its node speaks (newest, oldest) and which formats of
-batches and snapshots it reads. Two nodes use the newest that both know; where there is none,
-each of the two says so in a sentence of its own. The first five fields of a hello never change,
+Versions. A hello says which wire versions its node speaks (newest, oldest), which format of
+batches and snapshots it reads at most, and which one it writes. Two nodes use the newest that
+both know; where there is none, each of the two says so in a sentence of its own. The first five fields of a hello never change,
 fields that a newer program puts behind ours are not looked at: see "Rolling upgrade" in
 node/README.md.
 
@@ -65,15 +65,18 @@ class Versions:
     wire: int
     wire_oldest: int
     format: int
+    """The newest that it reads."""
     format_oldest: int
+    """The one that it writes: who cannot read that cannot be its peer."""
 
 
+_FORMAT: Final = BATCH_VERSION + IMAGE_VERSION - 1
+"""Of what travels to be kept: batches and snapshots. The sum rises with either."""
 OURS: Final = Versions(
     wire=2,
     wire_oldest=2,
-    # Of what travels to be kept: batches and snapshots. The sum rises with either.
-    format=BATCH_VERSION + IMAGE_VERSION - 1,
-    format_oldest=1,
+    format=_FORMAT,
+    format_oldest=_FORMAT,
 )
 
 

@@ -267,8 +267,7 @@ PEER_JUNK = {
     "a hello to itself": _hello(OURS.wire, "n3", "n3"),
     "a hello with a number for a name": wire.encode(wire.HELLO, 1, 5, 6, 1, b"n" * 16),
     "a hello with a short nonce": wire.encode(wire.HELLO, 1, "n1", "n3", 1, b"n"),
-    "a hello and a wrong proof": _hello(OURS.wire, "n1", "n3")
-    + wire.encode(wire.PROOF, b"x" * 32),
+    "a hello and a wrong proof": _hello(OURS.wire, "n1", "n3") + wire.encode(wire.PROOF, b"x" * 32),
     "a hello, then no proof": _hello(OURS.wire, "n1", "n3") + wire.encode(wire.VOTE, 1),
     "RESP": _bulk(b"SET", b"evil", b"1"),
     "TLS": TLS_HELLO,

@@ -1,8 +1,8 @@
 """A scripted peer on a blocking socket: shakes hands as any node, then says whatever it is told to.
 
-    with Peer(port, "n1", "n3", secret=b"...", context=None) as peer:
-        peer.say(frame)
-        peer.is_open()          whether the node has not hung up
+with Peer(port, "n1", "n3", secret=b"...", context=None) as peer:
+    peer.say(frame)
+    peer.is_open()          whether the node has not hung up
 """
 
 from __future__ import annotations
