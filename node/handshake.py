@@ -17,9 +17,9 @@ knocks learns nothing that a guessed secret could be tried on.
 
 Versions. A hello says which wire versions its node speaks (newest, oldest), which format of
 batches and snapshots it reads at most, and which one it writes. Two nodes use the newest that
-both know; where there is none, each of the two says so in a sentence of its own. The first five fields of a hello never change,
-fields that a newer program puts behind ours are not looked at: see "Rolling upgrade" in
-node/README.md.
+both know; where there is none, each of the two says so in a sentence of its own. The first five
+fields of a hello never change, fields that a newer program puts behind ours are not looked at:
+see "Rolling upgrade" in node/README.md.
 
 Does not do: read sockets, wait, encrypt. The secret proves who opened a connection, not who
 writes each frame: on a network where somebody can change packets use TLS (node.tls).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import msgpack
@@ -14,6 +15,7 @@ from node.entry import KIND_BATCH, KIND_NOOP, NOOP_COMMAND, wrap
 from node.wire import FrameReader, WireError
 from statemachine.commands import BATCH_VERSION
 from tests.support.fence import batch
+from tests.support.fuzz import damaged, junk, valid_frame
 
 NONCE = bytes(16)
 SHA256 = bytes(32)
@@ -195,6 +197,38 @@ def test_terms_along_a_log_neither_fall_nor_pass_their_leader_s(
 def test_a_snapshot_of_no_term_or_of_a_future_one_is_refused(index_term: int) -> None:
     with pytest.raises(WireError, match="a snapshot of term"):
         wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 9, index_term, 100, SHA256))
+
+
+def damage(seed: int, count: int) -> tuple[int, int]:
+    """Read damaged frames, whole streams of them: how many messages and errors came of it."""
+    rng = random.Random(seed)
+    messages = errors = 0
+    for _ in range(count):
+        frame = valid_frame(rng, (1, 5)) if rng.random() < 0.9 else wire.encode(wire.PING)
+        data = junk(rng) if rng.random() < 0.1 else damaged(rng, frame)
+        try:
+            for body_bytes in FrameReader(1 << 20).feed(data):
+                message = wire.decode(body_bytes)
+                messages += 1
+                if message[0] == wire.APPEND:
+                    wire.entries_of(message[3], message[5])
+        except WireError:
+            errors += 1
+    return messages, errors
+
+
+def test_damaged_frames_are_messages_or_one_clean_error() -> None:
+    messages, errors = damage(1, 20_000)
+    assert messages > 1000
+    assert errors > 10_000
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+def test_a_million_damaged_frames_are_messages_or_one_clean_error() -> None:
+    messages, errors = damage(2, 1_000_000)
+    assert messages > 50_000
+    assert errors > 500_000
 
 
 def test_entries_are_numbered_from_the_previous_index() -> None:

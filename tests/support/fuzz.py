@@ -1,10 +1,10 @@
 """Frames that no honest peer sends: well-formed nonsense, and well-formed frames that were damaged.
 
-    nonsense(rng, near)     a message whose every field has the right shape and any value: zero, one,
-                            the largest, or something near the numbers in `near` (terms, indexes)
-    damaged(rng, frame)     the frame with a bit turned, a byte changed, cut, doubled or put in,
-                            with or without its length made to fit
-    junk(rng)               bytes
+    nonsense(rng, near)   a message whose every field has the right shape and any value: zero, one,
+                          the largest, or something near the numbers in `near` (terms, indexes)
+    damaged(rng, frame)   the frame with a bit turned, a byte changed, cut, doubled or put in,
+                          with or without its length made to fit
+    junk(rng)             bytes
 
 All randomness comes from `rng`.
 """
