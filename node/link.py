@@ -149,6 +149,8 @@ class Link(asyncio.Protocol):
             return
         if self.peer_id is not None and data:
             self._owner.received()
+        if self._tls is not None and self._tls.has_ended:
+            self.abort()
 
     def _decrypt(self, data: bytes) -> bytes:
         if self._tls is None:

@@ -9,6 +9,7 @@
 A newer link from the same peer replaces the older one (the peer has been restarted). Of the
 connections that have not shown yet who they are HALF_OPEN_MAX are kept: a new one pushes out the
 oldest of the address that has most of them, so who knocks a thousand times pushes out himself.
+With TLS, of which a first answer costs 0.7 ms of work, TLS_PER_SECOND_MAX are given an address.
 
 Invariants: messages of one link arrive whole and in order or not at all; between two links
 of the same peer there is always on_down, so the caller can forget what it had sent. Members may
@@ -43,6 +44,8 @@ from node.tls import PeerTls
 __all__ = ["LinkEvents", "Links"]
 
 HALF_OPEN_MAX: Final = 64
+TLS_PER_SECOND_MAX: Final = 100
+"""A peer that is refused each time dials 20 times a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,9 @@ class Links:
         self._half_open: dict[Link, None] = {}
         """Connections that came in and are not open yet, oldest first."""
         self._connections: set[Link] = set()
+        self._second = 0
+        self._arrivals: Counter[str] = Counter()
+        """Connections that came in this second, by address."""
         self._server: asyncio.Server | None = None
         self._diallers: dict[str, asyncio.Task[None]] = {}
         self._closing = False
@@ -218,10 +224,21 @@ class Links:
             link.abort()
         elif link.dialled is None:
             self._half_open[link] = None
+            if self.tls is not None and self._is_too_often(link.address):
+                link.refuse(f"more than {TLS_PER_SECOND_MAX} connections in a second")
+                return
             if len(self._half_open) > HALF_OPEN_MAX:
                 crowd = Counter(each.address for each in self._half_open).most_common(1)[0][0]
                 oldest = next(each for each in self._half_open if each.address == crowd)
                 oldest.refuse(f"more than {HALF_OPEN_MAX} connections that are not open yet")
+
+    def _is_too_often(self, address: str) -> bool:
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._second = second
+            self._arrivals.clear()
+        self._arrivals[address] += 1
+        return self._arrivals[address] > TLS_PER_SECOND_MAX
 
     def opened(self, link: Link) -> None:
         assert link.peer_id is not None

@@ -118,6 +118,8 @@ class TlsStream:
 
         To who dialled it may still turn out that ours is not.
         """
+        self.has_ended = False
+        """Whether the other side has said that nothing more will come."""
 
     def receive(self, data: bytes) -> bytes:
         """Bytes came from the socket (b"": begin); what the peer wrote in them.
@@ -134,8 +136,11 @@ class TlsStream:
                 self.is_ready = True
             while chunk := self._tls.read(_READ_BYTES):
                 chunks.append(chunk)
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            pass  # all of it was read; after the second nothing comes any more
+            self.has_ended = True
+        except ssl.SSLWantReadError:
+            pass  # all of it was read
+        except ssl.SSLZeroReturnError:
+            self.has_ended = True
         except ssl.SSLError as error:
             raise TlsError(_reason(error)) from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from node import links as links_room
 from node import wire
 from node.certificates import make
 from node.tls import PeerTls
@@ -194,5 +195,32 @@ def test_strangers_without_a_certificate_cost_a_line_and_no_memory(certs: Path, 
             assert end.refusals() == ["it shows no certificate"]
             await end.until(lambda: not end.links._connections)
             assert end.told == []
+
+    run(story())
+
+
+def test_who_knocks_too_often_is_given_no_more_work(
+    certs: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each TLS handshake costs the one who is called a signature; a peer never dials so often."""
+    monkeypatch.setattr(links_room, "TLS_PER_SECOND_MAX", 10)
+
+    async def story() -> None:
+        group = members()
+        end = End(group, 1, tls=tls(certs, "n2"))
+        async with started(end):
+            loop = asyncio.get_running_loop()
+            begun_s = loop.time()
+            while not any("in a second" in reason for reason in end.refusals()):
+                stranger = await Stranger.dial(group[1])
+                stranger.say_bytes(b"GET / HTTP/1.1\r\n\r\n")
+                await stranger.heard_end()
+                await stranger.close()
+            assert end.links.refusals_count > 10
+            assert len(end.refusals()) == 2
+            await asyncio.sleep(1.0 - (loop.time() - begun_s) % 1.0 + 0.1)
+            one = End(group, 0, tls=tls(certs, "n1"))
+            async with started(one):  # the next second is as good as any
+                await end.until(lambda: end.links.is_up("n1"))
 
     run(story())

@@ -164,6 +164,17 @@ def with_a_changed_byte(one: TlsStream, two: TlsStream, rng: random.Random) -> N
         to_one = two.take()
 
 
+def test_the_end_that_the_other_side_announces_is_seen(certs: Path) -> None:
+    one, two = ends(tls(certs, "n1"), tls(certs, "n2"))
+    shake_hands(one, two)
+    one.send(b"last words")
+    with pytest.raises(ssl.SSLWantReadError):
+        one._tls.unwrap()
+    assert two.receive(one.take()) == b"last words"
+    assert two.has_ended
+    assert not one.has_ended
+
+
 # -- loading -------------------------------------------------------------------------------------
 
 
