@@ -209,7 +209,8 @@ class Snapshots:
         if not stream.has_begun:
             stream.has_begun = True
             stream.sent_bytes = min(received_bytes, stream.metadata.size_bytes)
-        stream.acked_bytes = max(stream.acked_bytes, received_bytes)
+        # NB: no more than was sent, or the whole file would be queued at once.
+        stream.acked_bytes = max(stream.acked_bytes, min(received_bytes, stream.sent_bytes))
         self._pump(peer_id, stream)
 
     def on_progress(self, peer_id: str, acked_index: int) -> None:
