@@ -12,7 +12,8 @@ Who calls whom when something happens:
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
     role, leader, term expiry, batches, reads, transfer, snapshots .on_change
-    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep .tick
+    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep, snapshots
+                       .tick
 
 One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
 the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
@@ -53,6 +54,7 @@ from node.snapshots import WINDOW_BYTES, Snapshots
 from node.transfer import Transfer
 from node.transport import FencedTransport
 from node.upkeep import Upkeep
+from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
@@ -144,16 +146,20 @@ class Core:
         config, disk = self.config, self._disk
         directory = config.node.data_dir / "journal"
         files = JournalFiles(directory, disk, config.journal.segment_bytes_max)
+        term_file = TermFile(directory / "term", disk)
         self.journal = FileJournal(
             files,
-            TermFile(directory / "term", disk),
-            call_soon_threadsafe=self._loop.call_soon_threadsafe,
+            term_file,
+            call_soon_threadsafe=self._soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
-            inline=len(config.members) == 1,
+            settled_index=self.machine.last_applied.index,
+            memory_bytes=config.journal.memory_bytes,
         )
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
+        if term_file.damage is not None:
+            self.log.warning("one copy of the term is damaged, mended", reason=term_file.damage)
 
     def _connect(self) -> None:
         config, clock = self.config, self._clock
@@ -240,6 +246,11 @@ class Core:
             settled_index=raft.settled_index,
             follow=self.transport.following.follow,
             installed=self._on_installed,
+            worker=Worker(
+                "snapshot-sync",
+                call_soon_threadsafe=self._soon_threadsafe,
+                on_failure=self._fail,
+            ),
             log=self.log,
         )
         self.batches = Batches(
@@ -373,6 +384,7 @@ class Core:
         self.expiry.tick()
         self.transfer.tick()
         self.upkeep.tick()
+        self.snapshots.tick()
 
     def _watch_loop(self) -> None:
         """Say when this process did nothing for longer than a heartbeat: paused, or blocked."""
@@ -393,6 +405,9 @@ class Core:
 
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, work)
+
+    def _soon_threadsafe(self, work: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(self._guard, work, *arguments)
 
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
         """Raises WireError, for the link: what a peer says is no reason to stop this node."""
@@ -436,6 +451,7 @@ class Core:
         raft = self.raft
         self.log.info("role", role=raft.role(), term=raft.term(), leader=raft.leader_id())
         if not raft.is_leader():
+            self.transport.leading.end()
             self.snapshots.abort_outgoing()
         self.expiry.on_change()
         self.batches.on_change()
