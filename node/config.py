@@ -93,6 +93,11 @@ class NodeSection(Section):
     data_dir: Path = setting()
     """Its data directory, made when missing. Relative to the directory it is started in."""
 
+    join: bool = setting(default=False)
+    """Whether a new data directory waits until `trimaran member add` seats this node in a
+    cluster that runs already. The members listed are then whom it may ask: this node and at
+    least one other. Without effect once the directory has been opened."""
+
 
 SECTIONS: Final[dict[str, type[Section]]] = {
     "node": NodeSection,
@@ -181,6 +186,8 @@ class Config:
             found.append(("node.id", f"is {self.node.id!r}, which is no member: {ids}"))
         else:
             found += self._loopback_problems(own)
+            if self.node.join and len(self.members) < 2:
+                found.append(("node.join", "needs a member to join through: list one beside it"))
         if self.limits.entry_bytes_max < self.raft.batch_bytes_max:
             found.append(
                 (
@@ -232,6 +239,12 @@ class Config:
                 if not address.is_loopback
             ]
         return found
+
+    def member_refusal(self, member: Member) -> str | None:
+        """Why this node cannot have that member beside it, or None."""
+        if not self.peer.secret and not member.peer.is_loopback:
+            return f"{member.peer}: an address other than loopback needs peer.secret"
+        return None
 
     @property
     def member(self) -> Member:

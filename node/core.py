@@ -1,18 +1,19 @@
 """The core: one replica put together from its rooms, without any client port.
 
-    data directory   identity -> state machine (recovers) -> journal -> alignment
-    network          links -> transport (the fence)
+    data directory   identity -> state machine (recovers) -> journal -> alignment -> membership
+    network          links -> introductions -> transport (the fence)
     consensus        raft (PySyncObj) <-> elections, reads, snapshots
-    work             batches, expiry, transfer, upkeep    facts: service
+    work             batches, expiry, transfer, changes, upkeep    facts: service
 
 Who calls whom when something happens:
 
-    a peer's message   transport.receive, then journal.flush          (links.received)
+    a peer's message   introductions, transport.receive, then journal.flush  (links.received)
+    another roster     raft, transport, journal, links: whom they count and talk to (_on_members)
     journal synced     transport.on_durable, then a tick
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
-    role, leader, term expiry, batches, reads, transfer, snapshots .on_change
-    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep .tick
+    role, leader, term expiry, batches, reads, transfer, changes, snapshots .on_change
+    every TICK_S       raft, elections, reads, batches, expiry, transfer, changes, upkeep .tick
 
 One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
 the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
@@ -36,18 +37,23 @@ from typing import Any, Final
 
 from node import wire
 from node.batches import Batches
+from node.changes import Changes
 from node.clock import Clock
 from node.config import Config
 from node.elections import Elections
+from node.entry import config_payload
 from node.errors import Fatal, KVError, Unavailable
 from node.expiry import Expiry
 from node.identity import Identity
+from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
 from node.logs import EventLog
+from node.membership import MEMBERS_FILE, Membership
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
+from node.roster import Roster
 from node.service import Service
 from node.snapshots import Snapshots
 from node.transfer import Transfer
@@ -96,7 +102,11 @@ class Core:
         self._closing: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
         self.identity = Identity(
-            config.node.data_dir, config.node.id, [each.id for each in config.members], disk
+            config.node.data_dir,
+            config.node.id,
+            [each.id for each in config.members],
+            disk,
+            joined=config.node.join,
         )
         with contextlib.ExitStack() as undo:
             undo.callback(self.identity.release)
@@ -105,6 +115,7 @@ class Core:
             self._open_journal()
             undo.callback(self.journal.abandon)
             align(self.journal, self.machine, self.log)
+            self._open_membership()
             self._connect()
             undo.pop_all()
 
@@ -155,12 +166,32 @@ class Core:
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
 
+    def _open_membership(self) -> None:
+        config = self.config
+        founding = Roster.founded_by(config.members)
+        if self.identity.joined:
+            founding = Roster.founded_by(config.others, index=-1)
+        self.membership = Membership(
+            config.node.id,
+            self.identity.incarnation,
+            founding,
+            path=config.node.data_dir / MEMBERS_FILE,
+            disk=self._disk,
+            term_at=lambda index: self.journal.term_at(index) if self.journal else None,
+            on_change=self._on_members,
+        )
+        self.membership.recall([each for each in self.journal if config_payload(each[0])])
+        self.journal.set_inline(self.membership.is_alone)
+        if self.membership.is_waiting:
+            self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+
     def _connect(self) -> None:
-        config, clock = self.config, self._clock
-        peer_ids = [each.id for each in config.others]
+        config, clock, roster = self.config, self._clock, self.membership.current
+        linked = [seat.member for seat in roster.seats if seat.member.id != config.node.id]
+        peer_ids = [each.id for each in linked]
         self.links = Links(
             config.member,
-            config.others,
+            tuple(linked),
             epoch=self.identity.epoch,
             secret=config.peer.secret,
             frame_bytes_max=config.peer.frame_bytes_max,
@@ -184,7 +215,7 @@ class Core:
         )
         self.raft = Raft(
             config.node.id,
-            peer_ids,
+            sorted(roster.voters - {config.node.id}),
             journal=self.journal,
             machine=self.machine,
             transport=self.transport,
@@ -199,11 +230,20 @@ class Core:
                 change=self._on_change,
                 progress=self._on_progress,
                 failure=self._fail,
+                settled=self.membership.settle,
             ),
         )
-        self._connect_rooms(1 + len(peer_ids))
+        self.transport.watch(self.membership)
+        self.introductions = Introductions(
+            self.membership,
+            self.links,
+            admitted=self.transport.link_up,
+            receive=self.transport.receive,
+            log=self.log,
+        )
+        self._connect_rooms()
 
-    def _connect_rooms(self, members_count: int) -> None:
+    def _connect_rooms(self) -> None:
         config, clock, raft = self.config, self._clock, self.raft
         election_min_s = config.raft.election_timeout_min_ms / 1000
         election_max_s = config.raft.election_timeout_max_ms / 1000
@@ -213,13 +253,13 @@ class Core:
             self.journal,
             timeout_min_s=election_min_s,
             timeout_max_s=election_max_s,
-            members_count=members_count,
+            quorum=self.membership,
             monotonic=clock.monotonic,
             rng=self._rng,
         )
         self.reads = Reads(
             raft,
-            members_count=members_count,
+            quorum=self.membership,
             call_soon=self._soon,
             monotonic=clock.monotonic,
             lease_s=election_min_s,
@@ -235,6 +275,7 @@ class Core:
             follow=self.transport.following.follow,
             installed=self._on_installed,
             log=self.log,
+            announce=self.introductions.send_roster,
         )
         self.batches = Batches(
             self.identity.origin,
@@ -251,9 +292,19 @@ class Core:
             resend_s=2 * election_max_s,
             log=self.log,
             redirect=lambda: self.service.redirect(),
+            is_joined=self.identity.joined,
         )
         self.expiry = Expiry(raft, self.machine)
         self.transfer = Transfer(raft, monotonic=clock.monotonic, give_up_s=2 * election_max_s)
+        self.changes = Changes(
+            raft,
+            self.membership,
+            self.transfer,
+            allows=config.member_refusal,
+            election_timeout_s=election_min_s,
+            monotonic=clock.monotonic,
+            log=self.log,
+        )
         self.upkeep = Upkeep(
             config,
             raft=raft,
@@ -276,8 +327,11 @@ class Core:
             reads=self.reads,
             transfer=self.transfer,
             upkeep=self.upkeep,
+            membership=self.membership,
+            changes=self.changes,
         )
         self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
+        self._on_members()
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -333,6 +387,7 @@ class Core:
         self.batches.close(error)
         self.reads.close(error)
         self.transfer.close(error)
+        self.changes.close(error)
         self.upkeep.close(error)
         self.snapshots.close()
 
@@ -366,6 +421,7 @@ class Core:
         self.batches.tick()
         self.expiry.tick()
         self.transfer.tick()
+        self.changes.tick()
         self.upkeep.tick()
 
     def _watch_loop(self) -> None:
@@ -389,7 +445,7 @@ class Core:
         self._loop.call_soon(self._guard, work)
 
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
-        self._guard(self.transport.receive, peer_id, message)
+        self._guard(self.introductions.on_message, peer_id, message)
 
     def _on_durable(self) -> None:
         if self._started:
@@ -397,16 +453,35 @@ class Core:
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:
-        self._guard(self.transport.link_up, peer_id)
-        self.raft.kick()
+        self._guard(self.introductions.link_up, peer_id)
 
     def _link_down(self, peer_id: str) -> None:
         self._guard(self._forget_link, peer_id)
         self.raft.kick()
 
     def _forget_link(self, peer_id: str) -> None:
+        self.introductions.link_down(peer_id)
         self.transport.link_down(peer_id)
         self.snapshots.abort(peer_id)
+
+    def _on_members(self) -> None:
+        """Another roster is in force: everybody counts and talks to whom it names."""
+        if not hasattr(self, "service"):
+            return  # found at boot, before there was anybody to tell
+        roster, me = self.membership.current, self.config.node.id
+        linked = {seat.member.id: seat.member for seat in roster.seats if seat.member.id != me}
+        self.transport.reconfigure(linked, {each.id for each in roster.members} - {me})
+        self.raft.reconfigure(roster.voters, roster.learners)
+        self.journal.set_inline(self.membership.is_alone)
+        for peer_id in self.links.members.keys() - linked.keys():
+            self.links.remove_peer(peer_id)
+        for member in linked.values():
+            self.links.add_peer(member)
+        if self.raft.is_leader():
+            self.transport.show_connected()
+        self.introductions.on_members()
+        self.changes.settled()
+        self.raft.kick()
 
     def _on_applied(self, head: BatchHead, outcome: Any) -> None:
         self.expiry.applied(head.now_ms)
@@ -426,6 +501,7 @@ class Core:
         self.batches.on_change()
         self.reads.on_change()
         self.transfer.on_change()
+        self.changes.on_change()
 
     def _on_installed(self, peer_id: str, term: int, index: int) -> None:
         self.raft.installed(peer_id, term, index)

@@ -26,7 +26,7 @@ Invariants:
 A crash loses only what was not synced, so nothing that was acknowledged or voted. Whatever
 fails in the sync thread is handed to `on_failure`, and no ticket comes back ever after.
 
-With `inline=True` (a one-node cluster: nobody's acknowledgement can be waited for, PySyncObj
+With `inline=True` (a cluster with one voter: nobody's acknowledgement can be waited for, PySyncObj
 commits what it appends) each operation is written and synced before the call returns, and
 what fails is raised to whoever called.
 
@@ -100,10 +100,25 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if not inline:
-            self._thread = threading.Thread(
-                target=self._sync_forever, name="journal-sync", daemon=True
-            )
-            self._thread.start()
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def set_inline(self, inline: bool) -> None:
+        """Sync within each call from now on, or in the thread: the cluster came to have one
+        voter, or has more again. All that was noted before is durable when it becomes inline.
+        """
+        if inline == self._inline:
+            return
+        self.flush()
+        if not inline:
+            self._inline = False
+            self._start_thread()
+        elif self._end_thread():
+            self._inline = True
+            self._finished(_Job([], self[-1][1] if self else 0, self.epoch, self._term_changes))
 
     # -- what PySyncObj calls ------------------------------------------------------------
 
@@ -245,7 +260,7 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         self._files.sync()
 
     def _finished(self, job: _Job) -> None:
-        self._term_changes_durable = job.term_changes
+        self._term_changes_durable = max(self._term_changes_durable, job.term_changes)
         if job.epoch == self.epoch and job.last_index > self.durable_index:
             self.durable_index = job.last_index
         self._on_durable()

@@ -28,7 +28,7 @@ tests/node/test_pitfalls_durable.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,6 +96,13 @@ class Leading:
         self._state = state
         self._snapshots = snapshots
 
+    def reconfigure(self, peer_ids: Collection[str]) -> None:
+        """Voters and learners from now on."""
+        for gone in self._followers.keys() - set(peer_ids):
+            del self._followers[gone]
+        for peer_id in peer_ids:
+            self._followers.setdefault(peer_id, _Follower())
+
     def begin_term(self) -> None:
         """This node leads: acknowledgements of older terms mean nothing now."""
         for peer_id in self._followers:
@@ -103,11 +110,13 @@ class Leading:
 
     def forget_sent(self, peer_id: str) -> None:
         """The link is a new one, or gone with all that it still carried."""
-        self._followers[peer_id].sent_index = 0
+        if peer_id in self._followers:
+            self._followers[peer_id].sent_index = 0
 
     def acked_index(self, peer_id: str) -> int:
         """What this peer has acknowledged, up to our own durable index."""
-        return self._followers[peer_id].delivered_index
+        follower = self._followers.get(peer_id)
+        return follower.delivered_index if follower is not None else 0
 
     # -- out ------------------------------------------------------------------------------
 
@@ -173,7 +182,9 @@ class Leading:
 
     def on_ack(self, peer_id: str, next_index: int, reset: bool, success: bool) -> None:
         """A follower of the current term says what it has."""
-        follower = self._followers[peer_id]
+        follower = self._followers.get(peer_id)
+        if follower is None:
+            return  # removed meanwhile: PySyncObj does not know it any more
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)
             self._snapshots.on_progress(peer_id, follower.acked_index)

@@ -91,7 +91,7 @@ class Links:
         self._open: dict[str, _Link] = {}
         self._connections: set[_Link] = set()
         self._server: asyncio.Server | None = None
-        self._diallers: list[asyncio.Task[None]] = []
+        self._diallers: dict[str, asyncio.Task[None]] = {}
         self._complaints: set[str] = set()
         self._closing = False
 
@@ -107,8 +107,31 @@ class Links:
             lambda: _Link(self, None), address.host, address.port
         )
         for member in self.members.values():
-            if self.me.id < member.id:
-                self._diallers.append(loop.create_task(self._dial(member)))
+            self._begin_dialling(member)
+
+    def add_peer(self, member: Member) -> None:
+        """Be linked with one more peer, or with one that has moved, from now on."""
+        if self.members.get(member.id) != member:
+            self.remove_peer(member.id)
+            self.members[member.id] = member
+            if self._server is not None and not self._closing:
+                self._begin_dialling(member)
+
+    def remove_peer(self, peer_id: str) -> None:
+        """Break the link to a peer, and let no new one be made."""
+        self.members.pop(peer_id, None)
+        dialler = self._diallers.pop(peer_id, None)
+        if dialler is not None:
+            dialler.cancel()
+        link = self._open.get(peer_id)
+        if link is not None:
+            link.abort()
+            self.lost(link)
+
+    def _begin_dialling(self, member: Member) -> None:
+        if self.me.id < member.id:
+            task = asyncio.get_running_loop().create_task(self._dial(member))
+            self._diallers[member.id] = task
 
     async def _dial(self, member: Member) -> None:
         loop = asyncio.get_running_loop()
@@ -144,11 +167,12 @@ class Links:
         self._closing = True
         if self._server is not None:
             self._server.close()
-        for task in self._diallers:
+        diallers = list(self._diallers.values())
+        for task in diallers:
             task.cancel()
         for link in list(self._connections):
             link.abort()
-        await asyncio.gather(*self._diallers, return_exceptions=True)
+        await asyncio.gather(*diallers, return_exceptions=True)
 
     # -- called by links ---------------------------------------------------------------
 

@@ -80,6 +80,7 @@ class Snapshots:
         machine: makes and installs snapshots.
         follow: told (peer, term) of a leader's message; whether it is a leader of ours.
         installed: told (peer, term, index) when a snapshot is in place.
+        announce: called before a stream to a peer begins: it has to know the members first.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Snapshots:
         follow: Callable[[str, int], bool],
         installed: Callable[[str, int, int], None],
         log: EventLog,
+        announce: Callable[[str], None] = lambda peer_id: None,
     ) -> None:
         self._machine = machine
+        self._announce = announce
         self._links = links
         self._journal = journal
         self._term = term
@@ -135,6 +138,7 @@ class Snapshots:
             index=last.index,
             bytes=stream.size_bytes,
         )
+        self._announce(peer_id)
         self._links.send(
             peer_id,
             wire.encode(

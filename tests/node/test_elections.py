@@ -13,6 +13,7 @@ import pytest
 from node import wire
 from node.elections import Elections
 from tests.support.fence import FakeElectorate, FakeJournal, FakeLinks, entry
+from tests.support.quorum import FixedQuorum
 
 
 class Room:
@@ -28,7 +29,7 @@ class Room:
             self.journal,  # type: ignore[arg-type]
             timeout_min_s=0.3,
             timeout_max_s=0.3,
-            members_count=count,
+            quorum=FixedQuorum(count),
             monotonic=lambda: self.now_s,
             rng=random.Random(1),
         )
@@ -88,7 +89,7 @@ def test_timeouts_lie_between_the_shortest_and_the_longest() -> None:
         FakeJournal(),  # type: ignore[arg-type]
         timeout_min_s=0.3,
         timeout_max_s=0.6,
-        members_count=3,
+        quorum=FixedQuorum(3),
         monotonic=lambda: now_s[0],
         rng=random.Random(7),
     )

@@ -66,6 +66,15 @@ class SteppedJournal(FileJournal):
         if not self._inline and not self._due and not self._jobs.empty():
             self.let_sync()
 
+    def _start_thread(self) -> None:
+        """No thread: the loop's timers."""
+
+    def set_inline(self, inline: bool) -> None:
+        if inline:
+            super().flush()
+            self.sync_now()
+        self._inline = inline
+
     def let_sync(self) -> None:
         """Have what waits synced after `sync_s`; None holds it back until the next call."""
         if self.sync_s is not None and not self._due:
