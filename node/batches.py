@@ -134,7 +134,14 @@ class Batches:
         self._resend_wanted = False
         self.refusal: str | None = None
         """Why no write is taken at present (disk reserve), or None."""
+        self.leaving: str | None = None
+        """Why no write is taken by this node; those under way are still carried out."""
         self._closed: KVError | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no write is under way or waits."""
+        return not (self._pending or self._sealed or self._claims or self._done)
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -164,8 +171,8 @@ class Batches:
         batch = _Batch(self.batch, self._claims, self._monotonic())
         self.batch = BatchBuilder()
         self._claims = []
-        if self.refusal is not None:
-            self._fail(batch, Unavailable(self.refusal))
+        if self.refusal is not None or self.leaving is not None:
+            self._fail(batch, Unavailable(self.leaving or self.refusal or ""))
         elif (moved := self._redirect()) is not None:
             self._fail(batch, moved)
         elif self._sealed_bytes > QUEUED_BYTES_MAX:

@@ -13,8 +13,9 @@ is committed (thesis 4.1, errata), when too few of the voters that would be left
 to be a majority, and the last voter's removal. Whoever asks is told once the entry is
 committed; when the leader loses its office meanwhile, that it may or may not come about.
 
-The node that is removed never gets the entry that removes it, so its log is never longer for it,
-and it stands in nobody's way; it is told of the committed roster, and stops.
+The node that is removed does not get the entry that removes it before that is committed, so its
+log is never longer for it, and it stands in nobody's way. Then it is told of the roster, and gets
+the log for PARTING_S more: its clients hear what became of their writes, and it stops.
 
 A crash loses the question; the entry, once logged by a majority, stands.
 
@@ -41,6 +42,7 @@ from node.transfer import Transfer
 __all__ = ["Changes"]
 
 GIVE_UP_S: Final = 10.0
+PARTING_S: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class Changes:
 
     Args:
         allows: why a member cannot be had (its addresses), or None.
+        on_parted: called when nobody in `parting` gets the log any more.
         election_timeout_s: a learner that catches up within this is promoted.
     """
 
@@ -73,6 +76,7 @@ class Changes:
         transfer: Transfer,
         *,
         allows: Callable[[Member], str | None],
+        on_parted: Callable[[], None],
         election_timeout_s: float,
         monotonic: Callable[[], float],
         log: EventLog,
@@ -81,11 +85,16 @@ class Changes:
         self._membership = membership
         self._transfer = transfer
         self._allows = allows
+        self._on_parted = on_parted
         self._election_timeout_s = election_timeout_s
         self._monotonic = monotonic
         self._log = log
         self._asked: _Asked | None = None
         self._rounds: dict[str, _Round] = {}
+        self._removing: str | None = None
+        self.parting: frozenset[str] = frozenset()
+        """Who was just removed, and still gets the log."""
+        self._parted_s = 0.0
         self._closed: KVError | None = None
 
     # -- asked by an operator -------------------------------------------------------------------
@@ -119,13 +128,15 @@ class Changes:
         except Rejected as error:
             waiter.fail(error)
             return
-        connected = {self._raft.node_id, *self._raft.peers_up()} & roster.voters
+        heard = self._raft.heard_within(self._election_timeout_s)
+        connected = {self._raft.node_id, *heard} & roster.voters
         if member_id == self._raft.node_id:
             self._transfer.begin(None, _HandedOver(waiter))
         elif 2 * len(connected) <= len(roster.voters):
             left = ", ".join(sorted(roster.voters))
-            waiter.fail(Rejected(f"too few would be left: of {left} too many are not connected"))
+            waiter.fail(Rejected(f"too few would be left: of {left} too many do not answer"))
         else:
+            self._removing = member_id
             self._begin(roster, waiter, f"remove {member_id}")
 
     def _problem(self) -> KVError | None:
@@ -161,9 +172,12 @@ class Changes:
     # -- time and change ------------------------------------------------------------------------
 
     def settled(self) -> None:
-        """A roster was committed: tell who asked, and whom it removed."""
-        asked = self._asked
-        committed = self._membership.committed
+        """A roster may have been committed: tell who asked, and whom it removed."""
+        asked, committed = self._asked, self._membership.committed
+        if self._removing is not None and self._membership.is_settled:
+            self.parting, self._removing = frozenset((self._removing,)), None
+            self._parted_s = self._monotonic() + PARTING_S
+        self.parting -= {each.id for each in self._membership.current.members}
         if asked is not None and committed.index >= asked.index:
             self._asked = None
             asked.waiter.resolve([f"{committed.index}".encode()], 0, 1)
@@ -181,10 +195,14 @@ class Changes:
         """Role, leader or term changed."""
         if not self._raft.is_leader():
             self._rounds.clear()
+            self._removing = None
             self._give_up("the leader changed meanwhile")
 
     def tick(self) -> None:
-        """Promote the learners that have caught up."""
+        """Promote the learners that have caught up; let go of who was removed."""
+        if self.parting and self._monotonic() > self._parted_s:
+            self.parting = frozenset()
+            self._on_parted()
         if self._asked is not None and self._monotonic() > self._asked.deadline_s:
             self._give_up("no majority has confirmed it in time")
         if self._raft.is_leader():

@@ -37,7 +37,7 @@ from typing import Any, Final
 
 from node import wire
 from node.batches import Batches
-from node.changes import Changes
+from node.changes import PARTING_S, Changes
 from node.clock import Clock
 from node.config import Config
 from node.elections import Elections
@@ -50,7 +50,7 @@ from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
 from node.logs import EventLog
-from node.membership import MEMBERS_FILE, Membership
+from node.membership import MEMBERS_FILE, Membership, Removed
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.roster import Roster
@@ -101,6 +101,7 @@ class Core:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
+        self._leaving_until_s: float | None = None
         self.identity = Identity(
             config.node.data_dir,
             config.node.id,
@@ -179,6 +180,7 @@ class Core:
             disk=self._disk,
             term_at=lambda index: self.journal.term_at(index) if self.journal else None,
             on_change=self._on_members,
+            on_removed=self._leave,
         )
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         self.journal.set_inline(self.membership.is_alone)
@@ -301,6 +303,7 @@ class Core:
             self.membership,
             self.transfer,
             allows=config.member_refusal,
+            on_parted=self._on_members,
             election_timeout_s=election_min_s,
             monotonic=clock.monotonic,
             log=self.log,
@@ -423,6 +426,7 @@ class Core:
         self.transfer.tick()
         self.changes.tick()
         self.upkeep.tick()
+        self._part()
 
     def _watch_loop(self) -> None:
         """Say when this process did nothing for longer than a heartbeat: paused, or blocked."""
@@ -468,11 +472,17 @@ class Core:
         """Another roster is in force: everybody counts and talks to whom it names."""
         if not hasattr(self, "service"):
             return  # found at boot, before there was anybody to tell
+        self.changes.settled()
         roster, me = self.membership.current, self.config.node.id
         linked = {seat.member.id: seat.member for seat in roster.seats if seat.member.id != me}
-        self.transport.reconfigure(linked, {each.id for each in roster.members} - {me})
-        self.raft.reconfigure(roster.voters, roster.learners)
+        readers = roster.learners | (self.changes.parting & linked.keys())
+        self.transport.reconfigure(linked, (roster.voters | readers) - {me})
+        self.raft.reconfigure(roster.voters, readers)
         self.journal.set_inline(self.membership.is_alone)
+        if not self.membership.is_waiting:
+            self._leaving_until_s = self.batches.leaving = None
+        elif self.batches.leaving is None:
+            self.batches.leaving = f"{me} is no member of the cluster"
         for peer_id in self.links.members.keys() - linked.keys():
             self.links.remove_peer(peer_id)
         for member in linked.values():
@@ -480,8 +490,20 @@ class Core:
         if self.raft.is_leader():
             self.transport.show_connected()
         self.introductions.on_members()
-        self.changes.settled()
         self.raft.kick()
+
+    def _leave(self, reason: str) -> None:
+        """Removed: what clients wait for is still carried out, for a moment; then this ends."""
+        self.log.warning("removed", reason=reason)
+        self.batches.leaving = reason
+        self._leaving_until_s = self._clock.monotonic() + PARTING_S / 2
+
+    def _part(self) -> None:
+        """Raises: Removed, once nobody waits any more, or has waited for too long."""
+        until_s, reason = self._leaving_until_s, self.batches.leaving
+        if until_s is not None and reason is not None:
+            if self.batches.is_idle or self._clock.monotonic() > until_s:
+                raise Removed(reason)
 
     def _on_applied(self, head: BatchHead, outcome: Any) -> None:
         self.expiry.applied(head.now_ms)

@@ -88,7 +88,7 @@ class Introductions:
         """A checked message of a peer.
 
         Raises:
-            Fatal: we are not the node that the cluster knows, or no member any more.
+            Fatal: we are not the node that the cluster knows.
         """
         kind = message[0]
         if kind not in _KINDS:

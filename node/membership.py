@@ -62,6 +62,7 @@ class Membership:
         incarnation: of our own data directory.
         term_at: the term of an entry of our journal, None where there is none.
         on_change: called after `current` has become another roster.
+        on_removed: told why, once a committed roster says that we are a member no more.
 
     Raises:
         Corrupt, Unsupported: members.json.
@@ -77,6 +78,7 @@ class Membership:
         disk: FileSystem,
         term_at: Callable[[int], int | None],
         on_change: Callable[[], None],
+        on_removed: Callable[[str], None],
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
@@ -84,6 +86,7 @@ class Membership:
         self._disk = disk
         self._term_at = term_at
         self._on_change = on_change
+        self._on_removed = on_removed
         self._base, self._seen = founding, dict[str, tuple[int, str]]()
         if disk.exists(path):
             self._base, self._seen = read_members_file(path, disk.read_bytes(path))
@@ -161,26 +164,22 @@ class Membership:
         """All up to `index` is committed: what of it is a roster is durable when this returns."""
         if not self._pending or self._pending[0][1].index > index:
             return
-        while self._pending and self._pending[0][1].index <= index:
-            self._base = self._pending.pop(0)[1]
-        self._save()
-        self._refresh()
+        self._believe([each[1] for each in self._pending if each[1].index <= index][-1])
 
     def adopt(self, roster: Roster) -> None:
-        """A peer, or a snapshot, names a committed roster.
+        """A peer, or a snapshot, names a committed roster."""
+        if roster.index > self._base.index:
+            self._believe(roster)
 
-        Raises:
-            Removed: we were a member, and are one no more.
-        """
-        if roster.index <= self._base.index:
-            return
+    def _believe(self, roster: Roster) -> None:
+        """A newer roster is committed."""
         was_member = self._base.has(self.node_id)
         self._base = roster
         self._pending = [each for each in self._pending if each[1].index > roster.index]
         self._save()
         self._refresh()
         if was_member and self.is_waiting:
-            raise Removed(
+            self._on_removed(
                 f"{self.node_id} was removed from the cluster (entry {roster.index}); "
                 f"it serves no more. The members are {', '.join(sorted(roster.voters))}"
             )

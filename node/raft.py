@@ -312,6 +312,12 @@ class Raft:
         """Peers with an open link."""
         return self.transport.peers_up()
 
+    def heard_within(self, seconds: float) -> set[str]:
+        """As the leader: who acknowledged something within that time."""
+        since_s = _syncobj.monotonicTime() - seconds
+        heard_s = self._replica._SyncObj__lastResponseTime
+        return {node.id for node, at_s in heard_s.items() if at_s > since_s}
+
     def send(self, peer_id: str, frame: bytes) -> bool:
         """Send a frame to a peer, past PySyncObj."""
         return self.transport.send_frame(peer_id, frame)

@@ -194,5 +194,7 @@ class Service:
             "raft_commit_index": raft.commit_index(),
             "raft_applied_index": raft.applied_index(),
             "raft_durable_index": raft.journal.durable_index,
-            "raft_peers_connected": len(raft.transport.peers_up()),
+            "raft_peers_connected": sum(
+                self._links.is_up(each.id) for each in self.members() if each.id != self.node_id
+            ),
         }

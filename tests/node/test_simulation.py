@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from node.config import JournalSection
-from node.errors import KVError, OutcomeUnknown
+from node.errors import Fatal, KVError, OutcomeUnknown
 from tests.support.crash import Crash
 from tests.support.simulated import SimulatedNode, Simulation, outcome_of
 
@@ -61,7 +61,7 @@ class Clients:
         if not node.is_running:
             return
         outcome = await outcome_of(node.increment(b"counter"))
-        if isinstance(outcome, OutcomeUnknown) or type(outcome) is KVError:
+        if isinstance(outcome, OutcomeUnknown | Fatal) or type(outcome) is KVError:
             self.uncertain += 1
         elif isinstance(outcome, int):
             self.counted += 1
