@@ -32,7 +32,7 @@ import asyncio
 import contextlib
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from node import wire
@@ -74,6 +74,7 @@ class Core:
 
     Args:
         on_failure: told once of the error that ended the core.
+        drain: lets clients go with their answers, before a removed node ends.
 
     Raises:
         ConfigError, Fatal: the data directory is not ours, not sound, or in use.
@@ -87,6 +88,7 @@ class Core:
         clock: Clock,
         rng: random.Random,
         on_failure: Callable[[Exception], None],
+        drain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.config = config
         self.log = EventLog(config.node.id)
@@ -95,6 +97,8 @@ class Core:
         self._clock = clock
         self._rng = rng
         self._on_failure = on_failure
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
         self._ended = False
         self._stopped = False
         self._started = False
@@ -102,6 +106,7 @@ class Core:
         self._closing: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
         self._leaving_until_s: float | None = None
+        self._leaving_reason = ""
         self.identity = Identity(
             config.node.data_dir,
             config.node.id,
@@ -481,7 +486,7 @@ class Core:
         self.journal.set_inline(self.membership.is_alone)
         if not self.membership.is_waiting:
             self._leaving_until_s = self.batches.leaving = None
-        elif self.batches.leaving is None:
+        elif self.batches.leaving is None and self._leaving_until_s is None:
             self.batches.leaving = f"{me} is no member of the cluster"
         for peer_id in self.links.members.keys() - linked.keys():
             self.links.remove_peer(peer_id)
@@ -495,15 +500,22 @@ class Core:
     def _leave(self, reason: str) -> None:
         """Removed: what clients wait for is still carried out, for a moment; then this ends."""
         self.log.warning("removed", reason=reason)
-        self.batches.leaving = reason
         self._leaving_until_s = self._clock.monotonic() + PARTING_S / 2
+        self._leaving_reason = reason
+        self._draining = self._loop.create_task(self._let_clients_go(reason))
+
+    async def _let_clients_go(self, reason: str) -> None:
+        if self._drain is not None:
+            await self._drain()
+        self.batches.leaving = reason
 
     def _part(self) -> None:
         """Raises: Removed, once nobody waits any more, or has waited for too long."""
-        until_s, reason = self._leaving_until_s, self.batches.leaving
-        if until_s is not None and reason is not None:
-            if self.batches.is_idle or self._clock.monotonic() > until_s:
-                raise Removed(reason)
+        until_s, draining = self._leaving_until_s, self._draining
+        if until_s is None or draining is None:
+            return
+        if (draining.done() and self.batches.is_idle) or self._clock.monotonic() > until_s:
+            raise Removed(self._leaving_reason)
 
     def _on_applied(self, head: BatchHead, outcome: Any) -> None:
         self.expiry.applied(head.now_ms)

@@ -38,7 +38,7 @@ from node.errors import ConfigError, Corrupt, Unsupported
 from node.membership import MEMBERS_FILE, read_members_file
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, Lock, replace_file
 
-__all__ = ["Identity"]
+__all__ = ["Identity", "prepare_joining"]
 
 _FORMAT: Final = 1
 _NAME: Final = "identity.json"
@@ -113,6 +113,20 @@ class Identity:
     def release(self) -> None:
         """Let another process open the directory."""
         self._lock.release()
+
+
+def prepare_joining(disk: FileSystem, data_dir: Path, node_id: str, member_ids: list[str]) -> None:
+    """Make a new directory that waits to be seated. Its first opening is epoch 1."""
+    disk.make_dir(data_dir)
+    fields = {
+        "format": _FORMAT,
+        "node": node_id,
+        "members": member_ids,
+        "joined": True,
+        "incarnation": _random_incarnation(),
+        "epoch": 0,
+    }
+    replace_file(disk, data_dir / _NAME, [json.dumps(fields).encode() + b"\n"])
 
 
 def _read(path: Path, node_id: str, data: bytes) -> tuple[int, str, bool, list[str]]:

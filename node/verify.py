@@ -1,6 +1,7 @@
 """Whether a data directory would open: `trimaran verify DATA_DIR`.
 
     DATA_DIR/identity.json             read here
+    DATA_DIR/members.json              node.membership
     DATA_DIR/journal/                  node.journal_files, on a disk that stays untouched
     DATA_DIR/wal checkpoint snapshot   statemachine.dump.verify
 
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from node.errors import Fatal
 from node.journal_files import JournalFiles, TermFile
+from node.membership import MEMBERS_FILE, read_members_file
 from statemachine import dump
 from statemachine.fs import Disk, LogFile
 
@@ -31,7 +33,12 @@ __all__ = ["verify"]
 
 def verify(directory: Path) -> list[str]:
     """Every problem of a data directory, one line each; empty when it is sound."""
-    return [*_identity_problems(directory), *_journal_problems(directory), *dump.verify(directory)]
+    return [
+        *_identity_problems(directory),
+        *_members_problems(directory),
+        *_journal_problems(directory),
+        *dump.verify(directory),
+    ]
 
 
 def _identity_problems(directory: Path) -> list[str]:
@@ -43,6 +50,16 @@ def _identity_problems(directory: Path) -> list[str]:
         return [f"{path} is not there"]
     except (ValueError, KeyError, TypeError):
         return [f"{path} at byte 0: not an identity file"]
+    return []
+
+
+def _members_problems(directory: Path) -> list[str]:
+    path = directory / MEMBERS_FILE
+    if Disk().exists(path):
+        try:
+            read_members_file(path, Disk().read_bytes(path))
+        except Fatal as error:
+            return [str(error)]
     return []
 
 

@@ -179,22 +179,26 @@ def test_what_cannot_be_changed_now_is_refused_and_nothing_happens(tmp_path: Pat
             follower, other = sim.others(leader, sim.nodes["n4"], sim.nodes["n5"])
             n4, n5 = (sim.nodes[name]._config.member for name in ("n4", "n5"))
             error = await ask(sim, follower, lambda s, w: s.add_member(n4, w))
-            assert type(error) is Rejected and f"{leader.id} is" in str(error)
+            assert type(error) is Rejected
+            assert f"{leader.id} is" in str(error)
             error = await ask(sim, leader, lambda s, w: s.add_member(other._config.member, w))
-            assert type(error) is Rejected and "member already" in str(error)
+            assert type(error) is Rejected
+            assert "member already" in str(error)
             error = await ask(sim, leader, lambda s, w: s.remove_member("n9", w))
             assert type(error) is Rejected
             other.crash(Crash.ALL)
             await asyncio.sleep(0.5)
             error = await ask(sim, leader, lambda s, w: s.remove_member(follower.id, w))
-            assert type(error) is Rejected and "too few" in str(error)
+            assert type(error) is Rejected
+            assert "too few" in str(error)
             # Without its majority the leader logs a change, and takes no second one.
             sim.isolate(leader, notice_s=5.0)
             first = sim.loop.create_task(ask(sim, leader, lambda s, w: s.add_member(n4, w)))
             await asyncio.sleep(0.05)
             assert roster(sim).learners == {"n4"}  # in force, and not committed
             error = await ask(sim, leader, lambda s, w: s.add_member(n5, w))
-            assert isinstance(error, Unavailable) and "another change" in str(error)
+            assert isinstance(error, Unavailable)
+            assert "another change" in str(error)
             await other.start()
             await sim.until(lambda: sim.leader is not leader)
             sim.network.heal()
@@ -347,7 +351,7 @@ async def _quick(node: SimulatedNode, order: Callable[[Service, Waiter], None]) 
     raise AssertionError("nobody was told")
 
 
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(1, 61))
 def test_members_change_under_cuts_and_crashes_and_nothing_is_lost(
     seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
