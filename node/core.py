@@ -39,7 +39,7 @@ from node import wire
 from node.batches import Batches
 from node.changes import PARTING_S, Changes
 from node.clock import Clock
-from node.config import Config
+from node.config import Config, Member
 from node.elections import Elections
 from node.entry import config_payload
 from node.errors import Fatal, KVError, Unavailable
@@ -185,6 +185,7 @@ class Core:
             disk=self._disk,
             term_at=lambda index: self.journal.term_at(index) if self.journal else None,
             on_change=self._on_members,
+            on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
         )
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
@@ -194,11 +195,11 @@ class Core:
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current
-        linked = [seat.member for seat in roster.seats if seat.member.id != config.node.id]
-        peer_ids = [each.id for each in linked]
+        linked = self._addresses(roster)
+        peer_ids = list(linked)
         self.links = Links(
             config.member,
-            tuple(linked),
+            tuple(linked.values()),
             epoch=self.identity.epoch,
             secret=config.peer.secret,
             frame_bytes_max=config.peer.frame_bytes_max,
@@ -337,6 +338,7 @@ class Core:
             upkeep=self.upkeep,
             membership=self.membership,
             changes=self.changes,
+            members=self.members,
         )
         self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
         self._on_members()
@@ -479,7 +481,7 @@ class Core:
             return  # found at boot, before there was anybody to tell
         self.changes.settled()
         roster, me = self.membership.current, self.config.node.id
-        linked = {seat.member.id: seat.member for seat in roster.seats if seat.member.id != me}
+        linked = self._addresses(roster)
         readers = roster.learners | (self.changes.parting & linked.keys())
         self.transport.reconfigure(linked, (roster.voters | readers) - {me})
         self.raft.reconfigure(roster.voters, readers)
@@ -496,6 +498,29 @@ class Core:
             self.transport.show_connected()
         self.introductions.on_members()
         self.raft.kick()
+
+    def _addresses(self, roster: Roster) -> dict[str, Member]:
+        """Everybody but us, and where they are.
+
+        Where our own addresses are others than our seat has, the whole cluster was moved (other
+        ports for the same directories): then the configuration knows better than the roster.
+        """
+        config = self.config
+        seat = roster.seat(config.node.id)
+        found = {each.member.id: each.member for each in roster.seats}
+        if seat is not None and seat.member != config.member:
+            found |= {each.id: each for each in config.members if each.id in found}
+        found.pop(config.node.id, None)
+        return found
+
+    def members(self) -> tuple[Member, ...]:
+        """Voters and learners by id, and this node, also while it waits to be one."""
+        roster, config = self.membership.current, self.config
+        found = {
+            name: member for name, member in self._addresses(roster).items() if roster.has(name)
+        }
+        found[config.node.id] = config.member
+        return tuple(found[name] for name in sorted(found))
 
     def _leave(self, reason: str) -> None:
         """Removed: what clients wait for is still carried out, for a moment; then this ends."""

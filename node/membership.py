@@ -62,6 +62,8 @@ class Membership:
         incarnation: of our own data directory.
         term_at: the term of an entry of our journal, None where there is none.
         on_change: called after `current` has become another roster.
+        on_settled: called when the roster in force, or one before it, is known to be committed;
+            perhaps from within a tick of PySyncObj.
         on_removed: told why, once a committed roster says that we are a member no more.
 
     Raises:
@@ -78,6 +80,7 @@ class Membership:
         disk: FileSystem,
         term_at: Callable[[int], int | None],
         on_change: Callable[[], None],
+        on_settled: Callable[[], None],
         on_removed: Callable[[str], None],
     ) -> None:
         self.node_id = node_id
@@ -86,10 +89,13 @@ class Membership:
         self._disk = disk
         self._term_at = term_at
         self._on_change = on_change
+        self._on_settled = on_settled
         self._on_removed = on_removed
         self._base, self._seen = founding, dict[str, tuple[int, str]]()
         if disk.exists(path):
-            self._base, self._seen = read_members_file(path, disk.read_bytes(path))
+            known, self._seen = read_members_file(path, disk.read_bytes(path))
+            if known.index > 0:  # until the first change the configuration says who they are
+                self._base = known
         self._pending: list[tuple[int, Roster]] = []
         """(term, roster) of the entries behind the base, oldest first."""
         self._linked: dict[str, str] = {}
@@ -143,6 +149,7 @@ class Membership:
         changed = False
         while self._pending and self._is_gone(*self._pending[-1]):
             self._pending.pop()
+            self._refresh()  # what takes its place may stand at the same index
             changed = True
         for command, index, term in entries:
             payload = config_payload(command)
@@ -156,6 +163,7 @@ class Membership:
                 changed = True
         if changed:
             self._refresh()
+            self._on_change()
 
     def _is_gone(self, term: int, roster: Roster) -> bool:
         return self._term_at(roster.index) != term
@@ -165,11 +173,13 @@ class Membership:
         if not self._pending or self._pending[0][1].index > index:
             return
         self._believe([each[1] for each in self._pending if each[1].index <= index][-1])
+        self._on_settled()
 
     def adopt(self, roster: Roster) -> None:
         """A peer, or a snapshot, names a committed roster."""
         if roster.index > self._base.index:
             self._believe(roster)
+            self._on_change()
 
     def _believe(self, roster: Roster) -> None:
         """A newer roster is committed."""
@@ -186,7 +196,6 @@ class Membership:
 
     def _refresh(self) -> None:
         self.current = self._pending[-1][1] if self._pending else self._base
-        self._on_change()
 
     # -- who is who ---------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ Proved by: tests/node/test_node.py, tests/cluster
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from node.batches import Batches
@@ -52,6 +53,7 @@ class Service:
         upkeep: Upkeep,
         membership: Membership,
         changes: Changes,
+        members: Callable[[], tuple[Member, ...]],
     ) -> None:
         self._config = config
         self._raft = raft
@@ -62,6 +64,8 @@ class Service:
         self._upkeep = upkeep
         self._membership = membership
         self._changes = changes
+        self.members = members
+        """Everybody, this node included, also while it waits to be one."""
         self.machine = machine
         self.submit = batches.submit
         self.now_ms = raft.now_ms
@@ -110,11 +114,6 @@ class Service:
     def term(self) -> int:
         """The current term."""
         return self._raft.term()
-
-    def members(self) -> tuple[Member, ...]:
-        """Everybody, this node included, also while it waits to be one."""
-        members = self._membership.current.members
-        return members if not self._membership.is_waiting else (*members, self._config.member)
 
     def add_member(self, member: Member, waiter: Waiter) -> None:
         """Seat a learner; the waiter gets [index of the entry] when that is committed."""
