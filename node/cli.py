@@ -28,12 +28,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from node import cli_changes
 from node.cli_parser import PASSWORD_VARIABLE, build_parser
 from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
 from statemachine.errors import Unavailable
@@ -211,64 +211,6 @@ def _transfer(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _member(options: argparse.Namespace) -> int:
-    from node import cli_members
-    from node.config_members import parse_member
-
-    words, action = options.words, options.action
-    if len(words) != {"add": 2, "remove": 1, "list": 0}[action]:
-        raise ConfigError((("member", "takes add ID HOST:CLIENT:PEER | remove ID | list"),))
-    password = os.environ.get(PASSWORD_VARIABLE, "")
-    asked = cli_members.Asked(options.connect, password, options.timeout_s)
-    if action == "list":
-        found = cli_members.list_members(asked)
-        lines = [json.dumps(found, indent=2)] if options.json else cli_members.show_members(found)
-        print("\n".join(lines))
-    elif action == "remove":
-        cli_members.remove(asked, words[0], say=_say)
-    else:
-        try:
-            member = parse_member(words[0], words[1])
-        except ValueError as error:
-            raise ConfigError((("member add", str(error)),)) from error
-        cli_members.add(asked, member, wait=not options.no_wait, say=_say)
-    return EXIT_DONE
-
-
-def _rolling_restart(options: argparse.Namespace) -> int:
-    from node.rolling import rolling_restart
-
-    password = os.environ.get(PASSWORD_VARIABLE, "")
-    rolling_restart(options.data_dir.absolute(), password, _say)
-    return EXIT_DONE
-
-
-def _repair(options: argparse.Namespace) -> int:
-    from node import repair
-    from node.cli_members import Asked
-    from node.verify import verify
-
-    data_dir = options.data_dir
-    problems = verify(data_dir) if data_dir.is_dir() else [f"{data_dir} is not there"]
-    for problem in problems:
-        print(problem)
-    if not options.from_peers:
-        print(
-            "nothing was done; with --from-peers the directory is set aside, and the node gets "
-            "everything from the others"
-        )
-        return EXIT_NO if problems else EXIT_DONE
-    config = repair.config_beside(data_dir, options.config)
-    others = [member.client for member in config.others]
-    password = os.environ.get(PASSWORD_VARIABLE, config.client.requirepass)
-    repair.repair(data_dir, config, Asked(options.connect or others, password), _say)
-    return EXIT_DONE
-
-
 def _snapshot(options: argparse.Namespace) -> int:
     with _connect(options) as client:
         print(_text(client.write("TRI.SNAPSHOT")))
@@ -311,9 +253,9 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "del": _del,
     "cas": _cas,
     "transfer": _transfer,
-    "member": _member,
-    "rolling-restart": _rolling_restart,
-    "repair": _repair,
+    "member": cli_changes.member,
+    "rolling-restart": cli_changes.rolling_restart,
+    "repair": cli_changes.repair,
     "snapshot": _snapshot,
     "verify": _verify,
     "dump": _dump,

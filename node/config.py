@@ -94,9 +94,8 @@ class NodeSection(Section):
     """Its data directory, made when missing. Relative to the directory it is started in."""
 
     join: bool = setting(default=False)
-    """Whether a new data directory waits until `trimaran member add` seats this node in a
-    cluster that runs already. The members listed are then whom it may ask: this node and at
-    least one other. Without effect once the directory has been opened."""
+    """Whether a new data directory waits until `trimaran member add` seats this node. List it and
+    at least one member that it may ask. Without effect once the directory has been opened."""
 
 
 SECTIONS: Final[dict[str, type[Section]]] = {
@@ -186,8 +185,8 @@ class Config:
             found.append(("node.id", f"is {self.node.id!r}, which is no member: {ids}"))
         else:
             found += self._loopback_problems(own)
-            if self.node.join and len(self.members) < 2:
-                found.append(("node.join", "needs a member to join through: list one beside it"))
+        if own is not None and self.node.join and len(self.members) < 2:
+            found.append(("node.join", "needs a member to join through: list one beside it"))
         if self.limits.entry_bytes_max < self.raft.batch_bytes_max:
             found.append(
                 (

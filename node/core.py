@@ -246,7 +246,7 @@ class Core:
             self.membership,
             self.links,
             admitted=self.transport.link_up,
-            receive=self.transport.receive,
+            receive=lambda peer_id, message: self.transport.receive(peer_id, message),
             log=self.log,
         )
         self._connect_rooms()
@@ -303,6 +303,12 @@ class Core:
             is_joined=self.identity.joined,
         )
         self.expiry = Expiry(raft, self.machine)
+        self._connect_orders()
+
+    def _connect_orders(self) -> None:
+        config, clock, raft = self.config, self._clock, self.raft
+        election_min_s = config.raft.election_timeout_min_ms / 1000
+        election_max_s = config.raft.election_timeout_max_ms / 1000
         self.transfer = Transfer(raft, monotonic=clock.monotonic, give_up_s=2 * election_max_s)
         self.changes = Changes(
             raft,

@@ -113,8 +113,8 @@ class Introductions:
                 self._tell_admitted(peer_id)
             return
         self._admitted.discard(peer_id)
-        if membership.is_introduced(peer_id):
-            expected = membership.incarnation_of(peer_id)
+        expected = membership.incarnation_of(peer_id)
+        if expected and membership.is_introduced(peer_id):
             self._complain(peer_id, f"{peer_id} runs on another data directory than {expected}")
             index = max(membership.committed.index, 0)
             self._links.send(peer_id, wire.encode(wire.STRANGER, index, expected))

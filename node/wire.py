@@ -112,7 +112,7 @@ def _is_roster(value: object) -> bool:
 
 
 def _is_incarnation(value: object) -> bool:
-    return type(value) is str and len(value) <= 64
+    return type(value) is str and 0 < len(value) <= 64
 
 
 Check = Callable[[object], bool]

@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node import wire
-from node.entry import KIND_BATCH, KIND_NOOP, NOOP_COMMAND, wrap
+from node.entry import KIND_BATCH, KIND_CONFIG, KIND_NOOP, NOOP_COMMAND, wrap
+from node.roster import Roster
 from node.wire import FrameReader, WireError
+from tests.support.fake_service import members
 
 NONCE = bytes(16)
 SHA256 = bytes(32)
-ROWS: list[list[Any]] = [[1, KIND_BATCH, b"batch"], [2, KIND_NOOP, b""]]
+ROSTER = Roster.founded_by(members(3)).encode()
+ROWS: list[list[Any]] = [[1, KIND_BATCH, b"batch"], [2, KIND_NOOP, b""], [2, KIND_CONFIG, ROSTER]]
 EXAMPLES: list[list[Any]] = [
     [wire.HELLO, 1, "n1", "n2", 7, NONCE],
     [wire.PROOF, SHA256],
@@ -36,13 +39,24 @@ EXAMPLES: list[list[Any]] = [
     [wire.SNAPSHOT_BEGIN, 4, 9, 3, 100, SHA256],
     [wire.SNAPSHOT_CHUNK, 0, b"bytes"],
     [wire.SNAPSHOT_ACK, 100, True],
+    [wire.INCARNATION, "5f0c9e12a4b7d386"],
+    [wire.ROSTER, 7, ROSTER],
+    [wire.STRANGER, 7, "5f0c9e12a4b7d386"],
 ]
 WRONG: dict[type, list[Any]] = {
     int: [-1, 1 << 64, 1.0, True, None, b"1", "1"],
     bytes: ["text", None, 5, [b""]],
     str: ["", "x" * 256, b"n1", None, 5],
     bool: [0, 1, None],
-    list: [None, {}, [[]], [[1, KIND_BATCH]], [[1, 99, b""]], [[1, KIND_NOOP, b"x"]]],
+    list: [
+        None,
+        {},
+        [[]],
+        [[1, KIND_BATCH]],
+        [[1, 99, b""]],
+        [[1, KIND_NOOP, b"x"]],
+        [[1, KIND_CONFIG, b"x"]],
+    ],
 }
 WRONG[list] += [
     [[-1, KIND_BATCH, b""]],
