@@ -241,9 +241,8 @@ class Config:
 
     def member_refusal(self, member: Member) -> str | None:
         """Why this node cannot have that member beside it, or None."""
-        if not self.peer.secret and not member.peer.is_loopback:
-            return f"{member.peer}: an address other than loopback needs peer.secret"
-        return None
+        is_safe = bool(self.peer.secret) or member.peer.is_loopback
+        return None if is_safe else f"{member.peer}: other than loopback needs peer.secret"
 
     @property
     def member(self) -> Member:

@@ -80,9 +80,9 @@ def test_the_data_of_another_node_is_refused() -> None:
 def test_the_data_of_another_cluster_is_refused_and_the_order_of_members_is_no_matter() -> None:
     disk = MemoryDisk()
     opened(disk)
-    for members in (["n1"], ["n1", "n2"], ["n1", "n2", "n4"], ["n1", "n2", "n3", "n4"]):
+    for names in (["n1"], ["n1", "n2"], ["n1", "n2", "n4"], ["n1", "n2", "n3", "n4"]):
         with pytest.raises(ConfigError, match="belongs to the cluster n1, n2, n3, not to") as e:
-            opened(disk, members=members)
+            opened(disk, names=names)
         assert [key for key, _ in e.value.problems] == ["node.data_dir"]
     assert opened(disk, names=["n3", "n1", "n2"]) == 2
 
