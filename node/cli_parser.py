@@ -32,7 +32,6 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line, with its help."""
     parser = argparse.ArgumentParser(
         prog="trimaran",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
         description="A replicated key-value store that stays one store while a minority fails.",
         epilog="Exit codes: 0 done, 1 no (absent, not swapped, damaged), 2 usage, "
         "3 unavailable, 4 outcome unknown, 70 fatal.",
