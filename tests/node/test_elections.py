@@ -289,3 +289,29 @@ def test_only_a_higher_term_is_adopted(room: Room, term: int, observed: list[int
     room.replica.follows(None, term=2)
     room.elections.on_higher_term(term)
     assert room.replica.observed == observed
+
+
+# -- who counts ----------------------------------------------------------------------------------
+
+
+def test_a_learner_stands_for_nothing_and_gives_its_vote_to_whoever_asks() -> None:
+    room = Room(count=3)
+    room.elections._quorum = FixedQuorum(3, learners=["n1"])
+    room.wait(1.0)
+    assert room.take() == []
+    assert not room.elections.may_stand()
+    room.elections.on_pre_vote("n2", 2, 9, 9)
+    assert room.take() == [("n2", [wire.PRE_GRANT, 2])]
+
+
+def test_a_learner_is_not_asked_and_neither_its_grant_nor_its_vote_counts() -> None:
+    room = Room(count=3)
+    room.elections._quorum = FixedQuorum(4, learners=["n3"])  # n1, n2, n4 vote
+    room.wait(1.0)
+    assert [to for to, _ in room.take()] == ["n2"]
+    room.elections.on_pre_grant("n3", 2)
+    assert room.replica.stood == []
+    room.elections.on_pre_grant("n2", 2)
+    assert room.replica.stood == [2]
+    assert not room.elections.counts("n3", 2)
+    assert room.elections.counts("n2", 2)
