@@ -253,4 +253,5 @@ def wait(connection: Connection, request: Request) -> bytes:
         return error_line("ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         return error_line("ERR timeout is negative")
-    return integer(len(connection.backend.members()) // 2)
+    seats = connection.backend.member_list()["members"]
+    return integer(sum(seat["role"] == "voter" for seat in seats) // 2)

@@ -133,7 +133,8 @@ class FakeService:
             waiter.resolve([b"18"], 0, 1)
 
     def member_list(self) -> dict[str, Any]:
-        return {"index": 0, "committed": True, "members": []}
+        rows = [{"id": each.id, "role": "voter"} for each in self._members]
+        return {"index": 0, "committed": True, "members": rows}
 
     def snapshot(self, waiter: Waiter) -> None:
         if not self._fails(waiter):
