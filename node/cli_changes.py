@@ -65,6 +65,8 @@ def repair(options: argparse.Namespace) -> int:
     problems = verify(data_dir) if data_dir.is_dir() else [f"{data_dir} is not there"]
     for problem in problems:
         print(problem)
+    if not problems:
+        print(f"{data_dir}: sound")
     if not options.from_peers:
         print(
             "nothing was done; with --from-peers the directory is set aside, and the node gets "

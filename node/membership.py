@@ -100,7 +100,8 @@ class Membership:
         """(term, roster) of the entries behind the base, oldest first."""
         self._linked: dict[str, str] = {}
         """The incarnation that each peer showed on its present link."""
-        self.current = self._base
+        self.current: Roster = self._base
+        self._voters = self.current.voters
 
     # -- in force -----------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class Membership:
     @property
     def am_voter(self) -> bool:
         """Whether this node counts, as far as it knows."""
-        return self.node_id in self.current.voters
+        return self.node_id in self._voters
 
     @property
     def is_waiting(self) -> bool:
@@ -127,15 +128,15 @@ class Membership:
     @property
     def is_alone(self) -> bool:
         """Whether this node is all the voters there are."""
-        return self.current.voters == {self.node_id}
+        return self._voters == {self.node_id}
 
     def votes(self, peer_id: str) -> bool:
         """Whether this member counts."""
-        return peer_id in self.current.voters
+        return peer_id in self._voters
 
     def is_majority(self, peers: Collection[str]) -> bool:
         """Whether this node and these peers are one, counting voters only."""
-        voters = self.current.voters
+        voters = self._voters
         return 2 * len(voters & {*peers, self.node_id}) > len(voters)
 
     # -- the log ------------------------------------------------------------------------------
@@ -196,6 +197,7 @@ class Membership:
 
     def _refresh(self) -> None:
         self.current = self._pending[-1][1] if self._pending else self._base
+        self._voters = self.current.voters  # asked for at each echo of a read
 
     # -- who is who ---------------------------------------------------------------------------
 

@@ -126,6 +126,7 @@ class Service:
     def member_list(self) -> dict[str, Any]:
         """The roster in force, as JSON has it."""
         membership, raft = self._membership, self._raft
+        addresses = {each.id: each for each in self.members()}
         return {
             "index": max(membership.current.index, 0),
             "committed": membership.is_settled,
@@ -133,9 +134,9 @@ class Service:
                 {
                     "id": seat.member.id,
                     "role": seat.role,
-                    "client": str(seat.member.client),
-                    "peer": str(seat.member.peer),
-                    "http": str(seat.member.http),
+                    "client": str(addresses[seat.member.id].client),
+                    "peer": str(addresses[seat.member.id].peer),
+                    "http": str(addresses[seat.member.id].http),
                     "connected": self.alive(seat.member.id),
                     "incarnation": membership.incarnation_of(seat.member.id),
                     "acked_index": raft.transport.leading.acked_index(seat.member.id)
