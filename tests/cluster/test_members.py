@@ -23,7 +23,8 @@ from node.cli import main
 from node.config_members import member_text
 from tests.cluster.load import Load
 from tests.support.cluster import Cluster, NodeProcess
-from tests.support.supervised import wait_until
+from tests.support.ports import free_base_port
+from tests.support.supervised import ROOT, Supervised, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -137,3 +138,23 @@ def _refuses(client: redis.Redis) -> bool:
     except redis.ConnectionError:
         return False
     raise AssertionError("a node that is no member took a write")
+
+
+def test_a_supervised_cluster_grows_when_it_is_started_with_more_nodes(tmp_path: Path) -> None:
+    fast = str(ROOT / "configs" / "fast.toml")
+    base_port = free_base_port(3)
+    with Supervised(tmp_path, "--nodes", "1", "--config", fast, base_port=base_port) as cluster:
+        cluster.wait_for_line("cluster ready", 30)
+        with redis.Redis(port=base_port) as client:
+            client.set("k", "of one")
+    for _ in range(2):  # the second time all of them are there already
+        with Supervised(tmp_path, "--nodes", "3", "--config", fast, base_port=base_port) as cluster:
+            cluster.wait_for_line("cluster ready", 30)
+            with redis.Redis(port=base_port + 2) as client:
+                assert client.get("k") == b"of one"
+                found = json.loads(client.execute_command("TRI.MEMBER", "LIST"))
+                roles = {each["id"]: each["role"] for each in found["members"]}
+                assert roles.keys() == {"n1", "n2", "n3"}
+    with Supervised(tmp_path, "--nodes", "1", "--config", fast, base_port=base_port) as cluster:
+        assert cluster.wait(10) == 2
+        assert "use --nodes 3" in cluster.text
