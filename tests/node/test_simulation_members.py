@@ -394,12 +394,66 @@ def test_a_wiped_node_takes_part_in_nothing_until_it_is_seated_anew(tmp_path: Pa
         sim.run(story())
 
 
+def test_a_wiped_node_and_one_that_was_cut_off_elect_nobody(tmp_path: Path) -> None:
+    """Why it matters: what the wiped one acknowledged is with the third alone, which is down."""
+    with Simulation(3, tmp_path) as sim:
+
+        async def story() -> None:
+            leader = await sim.ready()
+            wiped, cut_off = sim.others(leader)
+            sim.isolate(cut_off)
+            await leader.set(b"k", b"acknowledged")
+            leader.crash(Crash.ALL)
+            wiped.crash(Crash.ALL)
+            wiped.disk = MemoryDisk()
+            sim.may_fail.add(wiped.id)
+            sim.network.heal()
+            await wiped.start()
+            await asyncio.sleep(5)
+            assert not cut_off.is_leader
+            assert not wiped.is_leader
+            await leader.start()
+            await sim.until(lambda: leader.is_leader)
+            assert await cut_off.get(b"k") == b"acknowledged"
+
+        sim.run(story())
+
+
 def _joining(node: SimulatedNode) -> Config:
     return dataclasses.replace(node._config, node=dataclasses.replace(node._config.node, join=True))
 
 
-async def operate(sim: Simulation, chance: random.Random, clients: Clients) -> int:
-    """Add and remove at random; between one and five voters. How many changes came about."""
+async def wipe_and_repair(
+    sim: Simulation, name: str, chance: random.Random, clients: Clients
+) -> None:
+    """A machine comes back with an empty disk, once as it was, and then as `trimaran repair` has
+    it: its old seat removed first."""
+    node = sim.nodes[name]
+    if node.is_running:
+        node.crash(Crash.ALL)
+    node.disk = MemoryDisk()
+    await asyncio.sleep(chance.uniform(0.1, 1.5))  # perhaps somebody has started it meanwhile
+    assert not node.is_leader
+    while True:
+        leaders = [each for each in sim.nodes.values() if each.is_leader and each is not node]
+        if leaders:
+            leader = max(leaders, key=lambda each: each.core.raft.term())
+            if not leader.core.membership.committed.has(name):
+                break
+            await _quick(leader, lambda s, w: s.remove_member(name, w))
+        await asyncio.sleep(0.1)
+        if clients.stopped and not leaders:
+            sim.network.heal()
+    if node.is_running:
+        node.crash(Crash.ALL)
+    node.disk = MemoryDisk()
+    node._config = _joining(node)
+
+
+async def operate(
+    sim: Simulation, chance: random.Random, clients: Clients, *, wipes: bool = False
+) -> int:
+    """Add and remove at random; between two and five voters. How many changes came about."""
     done = 0
     while not clients.stopped:
         await asyncio.sleep(chance.uniform(0.1, 0.8))
@@ -409,7 +463,10 @@ async def operate(sim: Simulation, chance: random.Random, clients: Clients) -> i
         leader = max(leaders, key=lambda node: node.core.raft.term())
         current = leader.core.membership.current
         name = chance.choice(list(sim.nodes))
-        if current.has(name) and len(current.voters) > 2:
+        if wipes and current.has(name) and len(current.voters) > 2 and chance.random() < 0.4:
+            await wipe_and_repair(sim, name, chance, clients)
+            error = None
+        elif current.has(name) and len(current.voters) > 2:
             error = await _quick(leader, lambda s, w, name=name: s.remove_member(name, w))
         elif not current.has(name):
             member = sim.nodes[name]._config.member
@@ -446,7 +503,17 @@ def test_members_change_under_other_seeds_and_nothing_is_lost(
     _change_members(seed, tmp_path, caplog)
 
 
-def _change_members(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.stress
+@pytest.mark.parametrize("seed", range(201, 221))
+def test_machines_lose_their_disks_one_at_a_time_and_nothing_is_lost(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _change_members(seed, tmp_path, caplog, wipes=True)
+
+
+def _change_members(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, wipes: bool = False
+) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
     with Simulation(5, tmp_path, seed, founders=3, journal=SMALL_JOURNAL) as sim:
         sim.may_fail.update(sim.nodes)  # removed ones stop; that is looked at in the end
@@ -461,7 +528,7 @@ def _change_members(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture)
                 for node in sim.nodes.values()
                 for level in ("linearizable", "lease")
             ]
-            operator = sim.loop.create_task(operate(sim, chance, clients))
+            operator = sim.loop.create_task(operate(sim, chance, clients, wipes=wipes))
             await break_things(sim, random.Random(seed), 8, seed % 2 == 0)
             clients.stopped = True
             await sim.until(lambda: all(task.done() for task in work), within_s=40)
@@ -486,7 +553,10 @@ def _change_members(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture)
             leaders.check()
             for node in sim.nodes.values():
                 failures = node.earlier_failures + node.failures
-                assert all(type(each) is Removed for each in failures), failures
+                assert all(
+                    type(each) is Removed or "it was wiped or restored" in str(each)
+                    for each in failures
+                ), failures
 
         sim.run(story())
     assert_nothing_was_truncated(caplog)
