@@ -37,7 +37,7 @@ from node.config import Config
 from node.connection import Frontend
 from node.core import Core
 from node.errors import Fatal, KVError, Unavailable
-from node.server import Server
+from node.server import Server, tls_context
 from statemachine.fs import Disk, FileSystem
 
 __all__ = ["EXIT_FATAL", "Node", "serve"]
@@ -77,10 +77,13 @@ class Node(Calls):
         self._server: Server | None = None
         self.failed: asyncio.Future[Exception] | None = None
         """Set, once started, when the node could not go on."""
+        self.on_shutdown: Callable[[], None] | None = None
+        """Ends the process, for SHUTDOWN. None, as in somebody else's process: refused."""
 
     async def start(self) -> None:
         """Recover, listen, and begin to take part. Returns before there is a leader."""
         self.failed = asyncio.get_running_loop().create_future()
+        tls = tls_context(self._config.client)
         core = Core(
             self._config,
             disk=self._disk,
@@ -94,8 +97,9 @@ class Node(Calls):
         try:
             await core.start()
             address = self._config.member.client
-            frontend = Frontend(core.service, self._config, COMMANDS)
-            server = Server(frontend, address.host, address.port)
+            frontend = Frontend(core.service, self._config, COMMANDS, self._rng)
+            frontend.shutdown = self.on_shutdown
+            server = Server(frontend, address.host, address.port, tls)
             await server.start()
             self._server = server
         except BaseException:
@@ -176,6 +180,7 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
         loop.add_signal_handler(number, stopped.set)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the sync thread must get the GIL soon
     node = Node(config)
+    node.on_shutdown = stopped.set
     await node.start()
     _calm_gc()
     _keep_large_blocks()

@@ -18,14 +18,17 @@ Proved by: tests/node/test_session.py; mypy holds both implementations to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from node.config import Member
 from node.reads import Level
 from statemachine.commands import BatchBuilder
+from statemachine.entries import Scan
+from statemachine.keyspace import Change
+from statemachine.layer import Record
 
-__all__ = ["Backend", "Machine", "Waiter"]
+__all__ = ["Backend", "Machine", "Seen", "Waiter"]
 
 
 class Waiter(Protocol):
@@ -41,8 +44,8 @@ class Waiter(Protocol):
         """It did not come about; the family of `error` says whether it may have been applied."""
 
 
-class Machine(Protocol):
-    """The reads of statemachine.FileStateMachine. To be read once a read was granted."""
+class Seen(Protocol):
+    """What keys may be asked: of a machine, or of what was fetched inside a transaction."""
 
     @property
     def clock_ms(self) -> int: ...
@@ -51,7 +54,19 @@ class Machine(Protocol):
     def exists(self, key: bytes) -> bool: ...
     def deadline_ms(self, key: bytes) -> int | None: ...
     def keys_page(self, after: bytes | None, count: int) -> tuple[list[bytes], bytes | None]: ...
+    def facts(self, key: bytes) -> Record | None: ...
     def __len__(self) -> int: ...
+
+
+class Machine(Seen, Protocol):
+    """The reads of statemachine.FileStateMachine. To be read once a read was granted."""
+
+    def scan_prefix(
+        self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None
+    ) -> Scan: ...
+    def scan_range(
+        self, start: bytes, end: bytes | None, *, limit: int | None = None, reverse: bool = False
+    ) -> Scan: ...
 
 
 class Backend(Protocol):
@@ -78,6 +93,9 @@ class Backend(Protocol):
 
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read. At level EVENTUAL ready() is called at once."""
+
+    def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
+        """Call `told` with what applying changed, from now on; None: nobody listens."""
 
     def transfer(self, node_id: str | None, waiter: Waiter) -> None:
         """Hand leadership over; resolves with the id of the new leader."""

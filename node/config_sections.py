@@ -164,6 +164,41 @@ class ClientSection(Section):
     output_buffer_bytes_max: int = setting(64 * MIB, low=64 * KIB, high=16 * GIB)
     """A client that reads so slowly that this much waits for it is cut off."""
 
+    idle_timeout_s: int = setting(0, low=0, high=2**31 - 1)
+    """A client that asks for nothing for so many seconds is cut off; subscribers are not.
+    0 = never."""
+
+    announce: str = setting("cluster", choices=("cluster", "standalone"))
+    """What clients are told this is: a Redis Cluster of one shard, or one Redis server. With
+    "standalone" CLUSTER is refused; the data and the commands are the same."""
+
+    notify_keyspace_events: str = setting("")
+    """Which changes are published (Redis's letters, "KEA" = all). Costs two messages for each
+    changed key while anybody is subscribed; empty = none."""
+
+    tls_certificate: str = setting("")
+    """PEM file with this node's certificate chain. With it (and tls_key) the port speaks TLS only,
+    1.2 or later: some 0.1 ms of CPU for each new connection, and a little for each byte."""
+
+    tls_key: str = setting("")
+    """PEM file with its key."""
+
+    tls_client_ca: str = setting("")
+    """PEM file: clients must show a certificate that one of these signed. Empty = none asked."""
+
+    def problems(self, name: str) -> Problems:
+        """The bounds, the letters, and that the files of TLS go together."""
+        found = bounds_problems(self, name)
+        letters = set(self.notify_keyspace_events) - set("KEg$lshzxetdAmn")
+        if letters:
+            key = f"{name}.notify_keyspace_events"
+            found.append((key, f"has unknown letters: {', '.join(sorted(letters))}"))
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            found.append((f"{name}.tls_key", "goes together with tls_certificate: set both"))
+        if self.tls_client_ca and not self.tls_certificate:
+            found.append((f"{name}.tls_client_ca", "needs tls_certificate and tls_key"))
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSection(Section):

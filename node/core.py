@@ -553,6 +553,7 @@ class Core:
         self.batches.applied(head, outcome)
 
     def _on_progress(self) -> None:
+        self.service.tell_changes()
         self.batches.deliver()
         self.reads.advance()
         self.transfer.progress()
@@ -570,5 +571,6 @@ class Core:
 
     def _on_installed(self, peer_id: str, term: int, index: int) -> None:
         self.raft.installed(peer_id, term, index)
+        self.service.listen_again()
         self.batches.on_snapshot_installed()
         self.reads.advance()

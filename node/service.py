@@ -14,7 +14,7 @@ Proved by: tests/node/test_node.py, tests/cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from node.batches import Batches
@@ -30,6 +30,7 @@ from node.transfer import Transfer
 from node.upkeep import Upkeep
 from statemachine import FileStateMachine
 from statemachine.commands import BatchBuilder
+from statemachine.keyspace import Change
 
 if TYPE_CHECKING:
     from node.backend import Waiter
@@ -69,6 +70,7 @@ class Service:
         self.machine = machine
         self.submit = batches.submit
         self.now_ms = raft.now_ms
+        self._told: Callable[[Sequence[Change]], None] | None = None
 
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read, or send the client to the leader."""
@@ -77,6 +79,23 @@ class Service:
             waiter.fail(moved)
         else:
             self._reads.read(level, waiter)
+
+    def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
+        """Call `told` with what applying changed, from now on; None: nobody listens."""
+        self._told = told
+        if (told is None) != (self.machine.changes is None):
+            self.listen_again()
+
+    def listen_again(self) -> None:
+        """The machine has another state (a snapshot): what lies between is told to nobody."""
+        self.machine.changes = None if self._told is None else []
+
+    def tell_changes(self) -> None:
+        """After a tick, before the waiters: tell what was applied in it."""
+        changes = self.machine.changes
+        if changes and self._told is not None:
+            self.machine.changes = []
+            self._told(changes)
 
     def redirect(self) -> NotLeader | None:
         """With client.on_follower = "redirect": where clients are to go, if not here."""

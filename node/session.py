@@ -22,6 +22,7 @@ node when it resolves; so this node's state holds that write. If the run fails, 
 
 Invariants:
   Replies leave in the order of the requests, each request has exactly one.
+  While connection.mode is not 0 requests go one by one, and node.modes is asked about each.
   Bounded: unparsed bytes (node.resp), the queue, a run, and what is made for a client
   that does not read: REPLY_BYTES_MAX and one reply more, then nothing until it has read.
   A mistake of a client is its own: an error reply, or its connection closed.
@@ -41,7 +42,8 @@ from typing import Any, Final
 
 from node.commands import COMMANDS, Command, Control, Kind, Plan, find
 from node.commands.strings import ok_plan
-from node.connection import Connection
+from node.connection import MODE, Connection
+from node.modes import intercept
 from node.replies import OK, error_line
 from node.resp import OversizedRequest, Request, RequestParser
 from node.runs import (
@@ -130,6 +132,12 @@ class Session:
         self._is_writing_paused = False
         self._is_input_over = False
         self._is_closed = False
+        self._is_muted = False  # Replies are thrown away: CLIENT REPLY OFF, or SKIP for now.
+        self._is_skipping = False  # The former for one command alone, which stood at
+        self._skipped_at = 0
+        self._is_held = False  # CLIENT PAUSE.
+        connection.push = self.push
+        connection.kill = self.kill
 
     # From the socket.
 
@@ -137,6 +145,7 @@ class Session:
         """Bytes from the client, cut anywhere."""
         if self._is_closed or self.connection.is_closing:
             return
+        self.connection.idle_s = 0
         data_bytes = self._parser.held_bytes + len(data)
         found = self._parser.feed(data)
         if self._flight == _NOTHING and self._at == len(self._queue):
@@ -169,6 +178,32 @@ class Session:
         self._at = 0
         self._frontend.disconnect(self.connection)
 
+    # From others.
+
+    def push(self, data: bytes) -> None:
+        """Bytes that answer no request, behind the replies that are ready."""
+        if not self._is_closed and not self.connection.is_closing:
+            self._flush()
+            self._write(data)
+
+    def kill(self) -> None:
+        """Close it: what was answered is sent, what is in flight is not answered any more."""
+        if not self._is_closed:
+            self.connection.is_closing = True
+            self._flush()
+            self.lost()
+            self._close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client waits for something."""
+        return self._flight != _NOTHING or self._at < len(self._queue)
+
+    def _resume(self) -> None:
+        """The pause is over."""
+        self._is_held = False
+        self._pump()
+
     # From the backend.
 
     def resolve(self, results: Sequence[Any], start: int, stop: int) -> None:
@@ -190,13 +225,19 @@ class Session:
             self._resolve_steps(results)
         else:
             assert self._reply_plan is not None
-            self._replies.append(self._reply_plan(results[start], self.connection.protocol))
+            self._frontend.commands_total += 1
+            self._reply(self._reply_plan(results[start], self.connection.protocol))
         self._pump()
 
     def ready(self) -> None:
         """The run of reads may be read."""
-        self._flight = _NOTHING
+        flight, self._flight = self._flight, _NOTHING
         if self._is_closed:
+            return
+        if flight == _CONTROL:  # One that is a read as a whole.
+            assert self._reply_plan is not None
+            self._reply(self._reply_plan(None, self.connection.protocol))
+            self._pump()
             return
         self._covered = max(self._covered, self._at)
         self._at = self._flight_start
@@ -229,6 +270,7 @@ class Session:
                 and not self._is_writing_paused
                 and not self.connection.is_closing
                 and not self._is_closed
+                and not self._is_held
                 and (self._at < len(self._queue) or self._refill())
             ):
                 self._run_next()
@@ -247,6 +289,8 @@ class Session:
         if self._is_closed:
             return
         is_idle = self._flight == _NOTHING and self._at == len(self._queue)
+        if self._is_skipping and self._flight == _NOTHING:
+            self._end_skip()
         if self._at == len(self._queue):
             self._queue_bytes = 0
         if is_idle and self._parser.error is not None and not self.connection.is_closing:
@@ -276,21 +320,35 @@ class Session:
             data = b"".join(self._replies)
             self._replies.clear()
             self._reply_bytes = 0
-            self._write(data)
+            if not self._is_muted and data:
+                self._write(data)
 
     def _run_next(self) -> None:
         """The next run, or the next request."""
+        if self._is_skipping:
+            self._end_skip()
+        if self.connection.mode & MODE.SKIP:
+            self._begin_skip()
         request = self._queue[self._at]
         command = find(request)
+        if self._frontend.is_paused and self._hold(command):
+            return
         if isinstance(command, bytes):
             if isinstance(request, OversizedRequest):
                 command = oversized_reply(self._frontend.entry_bytes_max)
             elif request[0].lower() in _HTTP:
                 self.connection.is_closing = True
                 return
+            if self.connection.transaction is not None:
+                self.connection.transaction.is_spoilt = True
             self._answer(command)
         elif not self.connection.is_authenticated and not command.needs_no_auth:
             self._answer(_NOAUTH)
+        elif (
+            self.connection.mode
+            and (reply := intercept(self.connection, command, request)) is not None
+        ):
+            self._answer(reply)
         elif command.kind is _READ_KIND:
             if self._at < self._covered:
                 self._answer_reads()
@@ -301,6 +359,31 @@ class Session:
                 self._begin_writes()
         else:
             self._run_alone(command, request)
+
+    def _begin_skip(self) -> None:
+        """The reply to the next command is not wanted: it is carried out alone."""
+        self.connection.set_mode(MODE.SKIP, on=False)
+        self._flush()
+        self._is_muted = self._is_skipping = True
+        self._skipped_at = self._at
+
+    def _end_skip(self) -> None:
+        """The command whose reply is not wanted is done, unless it is still to be carried out."""
+        if self._at != self._skipped_at:
+            self._flush()
+            self._is_skipping = False
+            self._is_muted = self.connection.is_muted
+
+    def _hold(self, command: Command | bytes) -> bool:
+        """Whether the pause holds the request up. Commands about clients go through."""
+        if isinstance(command, bytes) or command.name.startswith("client|"):
+            return False
+        writes = command.kind is _WRITE_KIND or command.name == "exec"
+        if self._frontend.pause_writes_only and not writes:
+            return False
+        self._is_held = True
+        self._frontend.held.append(self._resume)
+        return True
 
     def _answer(self, reply: bytes) -> None:
         self._at += 1
@@ -313,6 +396,9 @@ class Session:
         connection = self.connection
         connection.last_command = command.name
         outcome = command.handler(connection, request)
+        if connection.is_muted != self._is_muted and not self._is_skipping:
+            self._flush()  # What was answered before goes the old way.
+            self._is_muted = connection.is_muted
         if isinstance(outcome, Control):
             self._flight, self._flight_covers = _CONTROL, self._covered
             self._flight_start = self._at
@@ -328,6 +414,8 @@ class Session:
 
     def _begin_puts(self) -> bool:
         """A run of SETs without options, as columns. False: what comes next is none."""
+        if self._is_skipping:
+            return False
         requests = self._queue[self._at :] if self._at else self._queue
         columns = put_columns(requests, self._queue_bytes, self._frontend)
         if columns is None:
@@ -343,7 +431,8 @@ class Session:
         """A run of any writes."""
         batch = self._backend.batch
         start = batch.width
-        self._steps = plan_writes(self.connection, batch, self._queue, self._at)
+        queue = self._queue[: self._at + 1] if self._is_skipping else self._queue
+        self._steps = plan_writes(self.connection, batch, queue, self._at)
         self._begin(_WRITES, len(self._steps))
         if batch.width > start:
             self._backend.submit(self, start, batch.width)
@@ -371,7 +460,7 @@ class Session:
     def _begin_reads(self) -> None:
         """Ask for a read of the longest run of reads."""
         queue = self._queue
-        stop = min(len(queue), self._at + RUN_COMMANDS_MAX)
+        stop = min(len(queue), self._at + (1 if self._is_skipping else RUN_COMMANDS_MAX))
         if stop - self._at > 1 and not is_gets(queue[self._at : stop]):
             for at in range(self._at + 1, stop):
                 command = find(queue[at])
@@ -387,6 +476,8 @@ class Session:
         queue = self._queue
         while self._at < self._covered and not self._is_writing_paused and not self._is_closed:
             stop = min(self._covered, self._at + _READ_SLICE_COMMANDS)
+            if self._is_skipping:
+                stop = self._at + 1
             requests = queue[self._at : stop]
             if len(requests) > 1 and is_gets(requests):
                 self._at = stop
@@ -404,3 +495,5 @@ class Session:
                 self._answer(reply)
                 if self._is_writing_paused:
                     return
+            if self._is_skipping:
+                return

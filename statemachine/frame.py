@@ -10,9 +10,9 @@ entry. Integers are little-endian.
     +--------+--------+------+--------+----------+----------+------------+-- - - --+
     crc32c covers bytes 4 .. 36+n: a torn length fails it too.
 
-`durable` is how many bytes of this segment file were known to be synced when the frame was
-written. It is how recovery tells a torn tail from damage, so it never says too much: it is at
-most the frame's own offset.
+`durable` is how many bytes of this segment file, and with them all segments before it, were known
+to be synced when the frame was written; 0: not even those before. It is how recovery tells a torn
+tail from damage, so it never says too much: it is at most the frame's own offset.
 
 Invariants: n <= PAYLOAD_BYTES_MAX, checked before anything is allocated; the three zero bytes
 are zero (their place is kept for flags, and they make frames quick to find after a hole).

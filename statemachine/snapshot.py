@@ -16,12 +16,7 @@ Invariants: a snapshot is never ahead of what the machine holds durably (it *is*
 metadata.bin comes last, so a directory with it is whole; the two newest directories are kept; an
 open ReadFile survives their removal.
 
-Installing: 1 copy to checkpoint/S.img.tmp, hashing what is copied, 2 compare size and SHA-256,
-3 read the copy, 4 seal the WAL, 5 fsync, rename, fsync directory, 6 swap memory, 7 remove the old.
-Up to 4 nothing has changed and the old state goes on; a crash before 5 finds the old state, one
-after it the new.
-
-What it does not do: resume a broken transfer, or send one (the node does).
+What it does not do: receive or install one (incoming.py), or send one (the node does).
 
 Proved by: tests/statemachine/test_snapshot.py
 """
@@ -44,12 +39,11 @@ from statemachine.commands import (
     encode_snapshot_metadata,
 )
 from statemachine.errors import Corrupt, Rejected, Unsupported
-from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, WriteFile, replace_file
+from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, replace_file
 from statemachine.paths import METADATA_NAME, SNAPSHOT_NAME, Paths, snapshot_place
 
 __all__ = [
     "METADATA_MAGIC",
-    "SnapshotReceiver",
     "Snapshots",
     "check_snapshot",
     "copy_verified",
@@ -264,69 +258,3 @@ class Snapshots:
             except FileNotFoundError:
                 continue  # It is being made at this moment: the one before serves.
         return None
-
-
-class SnapshotReceiver:
-    """Collects one incoming snapshot. A crash, `abort` or the next `begin` forgets it."""
-
-    def __init__(self, disk: FileSystem, directory: Path) -> None:
-        self._disk = disk
-        self._directory = directory
-        self._file: WriteFile | None = None
-        self._metadata: SnapshotMetadata | None = None
-        self._sha256 = hashlib.sha256()
-        self.received_bytes = 0
-
-    def begin(self, metadata: SnapshotMetadata) -> None:
-        """Start over, empty: what an earlier transfer left is gone."""
-        self.abort()
-        self._disk.make_dir(self._directory)
-        self._file = self._disk.open_write(self._directory / SNAPSHOT_NAME)
-        self._metadata = metadata
-        self._sha256 = hashlib.sha256()
-        self.received_bytes = 0
-
-    def write(self, chunk: bytes) -> None:
-        """The next bytes.
-
-        Raises: Rejected when there are more than the metadata said; the transfer is over then.
-        """
-        file, metadata = self._begun()
-        if self.received_bytes + len(chunk) > metadata.size_bytes:
-            self.abort()
-            raise Rejected(f"the snapshot is longer than the {metadata.size_bytes} bytes it names")
-        file.write(chunk)
-        self._sha256.update(chunk)
-        self.received_bytes += len(chunk)
-
-    def finish(self) -> Path:
-        """All was sent: check it, make it durable, return its directory, ready to be applied.
-
-        Raises: Rejected when size or SHA-256 do not match; the transfer is over then.
-        """
-        file, metadata = self._begun()
-        if self.received_bytes != metadata.size_bytes:
-            received_bytes = self.received_bytes
-            self.abort()
-            raise Rejected(f"{received_bytes} of {metadata.size_bytes} snapshot bytes were sent")
-        if self._sha256.digest() != metadata.checksum:
-            self.abort()
-            raise Rejected("the SHA-256 of the received snapshot is not the one it names")
-        file.sync()
-        file.close()
-        self._file = None
-        write_metadata(self._disk, self._directory / METADATA_NAME, metadata)
-        return self._directory
-
-    def abort(self) -> None:
-        """Forget what came so far."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._metadata = None
-        self._disk.remove_tree(self._directory)
-
-    def _begun(self) -> tuple[WriteFile, SnapshotMetadata]:
-        if self._file is None or self._metadata is None:
-            raise Rejected("no snapshot transfer was begun")
-        return self._file, self._metadata

@@ -37,7 +37,7 @@ DOORS = {
 }
 """Foreign module -> the modules (and what is below them) that may import it."""
 
-RANDOM_ROOMS = {"node.app", "node.calls"}
+RANDOM_ROOMS = {"node.app", "node.calls", "node.connection"}
 """Where the generator that is handed in is made when the caller gave none."""
 
 CLOCKS = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter"}
@@ -60,7 +60,6 @@ LONG = {
     "node/transport.py": "every message of pysyncobj and of its peers, in one switchboard",
     "statemachine/fs.py": "one class for each kind of handle, and the protocol they share",
     "statemachine/machine.py": "the seed's trait, method by method",
-    "statemachine/snapshot.py": "making, sending and installing share one format",
 }
 FUNCTION_LINES_MAX = 70
 

@@ -295,7 +295,7 @@ def test_reading_stops_while_the_queue_is_full_and_goes_on_when_it_is_taken(
 def test_nothing_more_is_made_for_a_client_that_does_not_read(
     client: Client, service: FakeService
 ) -> None:
-    service.machine.data[b"a"] = b"x" * 100_000
+    service.machine.assign(b"a", b"x" * 100_000)
     client.session._write = lambda data: (  # The socket says stop at the first bytes.
         client.written.append(data), client.session.pause_writing()
     )  # type: ignore[assignment]  # fmt: skip

@@ -19,7 +19,7 @@ Answer = bool | int | bytes | str | None
 
 
 class Model:
-    """key -> (value, deadline or None). No batches, no origins: those are tested as tables."""
+    """key -> (value, deadline or None). No batches, no origins: dict_machine.py adds them."""
 
     def __init__(self) -> None:
         self.clock = 0
@@ -43,9 +43,12 @@ class Model:
 
     def run(self, command: WriteCommand) -> list[Answer]:
         name = command.WhichOneof("operation")
-        assert name is not None
+        if name is None:
+            return ["unknown operation"]
         fields = getattr(command, name)
         if name == "put":
+            if len(fields.keys) != len(fields.values):
+                return ["wrong number of values for these keys"] * len(fields.keys)
             for key, value in zip(fields.keys, fields.values, strict=True):
                 self.store(key, value, None)
             return [True] * len(fields.keys)
@@ -70,7 +73,9 @@ class Model:
             Condition.IF_PRESENT: i.key in self.keys,
             Condition.IF_EQUAL: i.key in self.keys and old == i.expected,
             Condition.IF_DIFFERENT: not (i.key in self.keys and old == i.expected),
-        }[i.condition]
+        }.get(i.condition)
+        if goes_through is None:
+            return "syntax error"
         if goes_through:
             self.store(i.key, i.value, deadline)
         return old if i.return_old else goes_through
@@ -112,7 +117,9 @@ class Model:
             ExpireCondition.EXPIRE_IF_ANY: current is not None,
             ExpireCondition.EXPIRE_IF_LATER: when > (MAX + 1 if current is None else current),
             ExpireCondition.EXPIRE_IF_SOONER: when < (MAX + 1 if current is None else current),
-        }[e.condition]
+        }.get(e.condition)
+        if goes_through is None:
+            return "syntax error"
         if goes_through:
             self.store(e.key, value, when)
         return int(goes_through)

@@ -17,6 +17,7 @@ from statemachine.segment import (
     SegmentContents,
     read_segment,
     segment_header,
+    vouches_for_earlier,
 )
 
 PATH = Path("/data/wal/0000000000000003.wal")
@@ -45,7 +46,7 @@ def damaged(data: bytes, offset: int) -> bytes:
 
 
 def test_the_header_is_laid_out_as_the_picture_says() -> None:
-    rest = struct.pack("<8sIB3xQQ28x", b"TRIMWAL\0", 1, 2, 3, 11)
+    rest = struct.pack("<8sIB3xQQQ20x", b"TRIMWAL\0", 1, 2, 3, 11, 0)
     assert struct.pack("<I", google_crc32c.value(rest)) == HEADER[60:]
     assert rest == HEADER[:60]
 
@@ -121,9 +122,30 @@ def test_a_torn_header_with_nothing_behind_it_is_torn_at_zero_in_the_newest(leng
         read(data, newest=False)
 
 
-def test_a_bad_header_with_anything_behind_it_is_damage() -> None:
+def test_a_bad_header_is_damage_when_a_frame_says_that_it_was_synced() -> None:
     with pytest.raises(Corrupt, match="at byte 0: segment header checksum"):
-        read(damaged(segment(0), 30))
+        read(damaged(segment(SEGMENT_HEADER_BYTES), 30))
+
+
+def test_a_bad_header_is_torn_when_nobody_said_that_it_was_synced() -> None:
+    """Under `checkpoint` header and frames of a new segment reach the disk in any order."""
+    assert read(damaged(segment(0, 0), 30)).good_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "mark", "vouches"),
+    [(0, 0, True), (1, 0, True), (2, 0, False), (2, SEGMENT_HEADER_BYTES, True)],
+)
+def test_a_segment_vouches_for_earlier_ones_by_policy_or_mark(
+    policy: int, mark: int, vouches: bool
+) -> None:
+    header = segment_header(WAL_MAGIC, policy, 3, 11, 500)
+    data = header + b"".join(encode_frame(1, 11, 1, mark, b"0123456789"))
+    assert vouches_for_earlier(PATH, data, WAL_MAGIC) == vouches
+    hole = bytearray(data + b"".join(encode_frame(1, 12, 1, mark, b"0123456789")))
+    hole[70] ^= 1
+    assert vouches_for_earlier(PATH, bytes(hole), WAL_MAGIC) == vouches
+    assert not vouches_for_earlier(PATH, b"", WAL_MAGIC)
 
 
 def test_a_newer_version_is_unsupported_and_never_damage() -> None:
