@@ -60,6 +60,8 @@ class MODE:
     """RESP2, and there are subscriptions: only a few commands are allowed."""
     SKIP: Final = 4
     """The reply to the next command is not sent (CLIENT REPLY SKIP)."""
+    SKIPPING: Final = 8
+    """This is that command."""
 
 
 class Cursors:
@@ -223,6 +225,8 @@ class Connection:
     """Where writes go while a transaction is put together."""
     channels: dict[bytes, None] = field(default_factory=dict)
     patterns: dict[bytes, None] = field(default_factory=dict)
+    shards: dict[bytes, None] = field(default_factory=dict)
+    """Shard channels: there is one shard, so they differ from channels in name alone."""
     push: Callable[[bytes], None] = _nothing
     """Send bytes that answer no request."""
     kill: Callable[[], None] = _nothing
@@ -237,8 +241,8 @@ class Connection:
 
     @property
     def subscriptions(self) -> int:
-        """Channels and patterns."""
-        return len(self.channels) + len(self.patterns)
+        """Of every kind."""
+        return len(self.channels) + len(self.patterns) + len(self.shards)
 
     def set_mode(self, bit: int, *, on: object) -> None:
         """Set or clear one bit of `mode`."""

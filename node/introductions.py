@@ -4,7 +4,8 @@
     theirs        incarnation: as the seat says?             admitted, told to the fence
                                another one?                  stranger -> ; nothing of it counts
                   roster: newer than ours?                   adopted (node.membership)
-                  stranger: we are not who we were           Fatal, unless we wait to be seated
+                  stranger: we are not who we were           Fatal, once most of the others say so,
+                                                             unless we wait to be seated
 
 Why the incarnation matters: a node that lost its disk would vote again in a term in which it
 has voted, and acknowledge a log that it no longer has (P20). So a directory that is not the
@@ -60,6 +61,8 @@ class Introductions:
         self._log = log
         self._admitted: set[str] = set()
         self._complaints: set[str] = set()
+        self._strangers: set[str] = set()
+        """Who says that we are another than it knows."""
 
     def link_up(self, peer_id: str) -> None:
         """A link opened: say who we are."""
@@ -135,7 +138,12 @@ class Introductions:
         if seat is None or seat.role == REMOVED:
             self._complain(peer_id, reason)
         elif index >= seat.since:  # otherwise it has not heard yet that we were seated anew
-            raise Fatal(reason)
+            # NB: no single peer's word stops a node; whoever says so does not count us anyway.
+            self._strangers.add(peer_id)
+            others = membership.current.voters - {membership.node_id}
+            if 2 * len(self._strangers & others) > len(others):
+                raise Fatal(reason)
+            self._complain(peer_id, reason)
 
     def _complain(self, peer_id: str, reason: str) -> None:
         if reason not in self._complaints and len(self._complaints) < 100:

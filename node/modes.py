@@ -26,7 +26,8 @@ _QUEUED: Final = b"+QUEUED\r\n"
 # These are carried out inside MULTI rather than queued.
 _AT_ONCE: Final = frozenset({"exec", "discard", "multi", "quit", "reset"})
 _WHILE_SUBSCRIBED: Final = frozenset(
-    {"subscribe", "psubscribe", "unsubscribe", "punsubscribe", "ping", "quit", "reset"}
+    {"subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"}
+    | {"ping", "quit", "reset"}
 )
 _WATCH_INSIDE: Final = error_line("ERR WATCH inside MULTI is not allowed")
 _NOT_INSIDE: Final = error_line("ERR Command not allowed inside a transaction")

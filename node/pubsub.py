@@ -18,7 +18,10 @@ client.output_buffer_bytes_max.
 
 A crash loses the subscriptions with their connections.
 
-Does not do: sharded channels, history.
+Shard channels (SSUBSCRIBE, SPUBLISH) are a namespace of their own, without patterns; as there is
+one shard, their messages take the same way.
+
+Does not do: history.
 
 Proved by: tests/node/test_pubsub.py, tests/cluster/test_stock_clients.py
 """
@@ -60,21 +63,23 @@ def shown_flags(flags: frozenset[str]) -> str:
 class PubSub:
     """The subscriptions of one node."""
 
-    __slots__ = ("_backend", "_channels", "_outbox", "_patterns", "flags")
+    __slots__ = ("_backend", "_channels", "_outbox", "_patterns", "_shards", "flags")
 
     def __init__(self, backend: Backend, notify: str = "") -> None:
         self._backend = backend
         self._channels: dict[bytes, dict[Connection, None]] = {}
+        self._shards: dict[bytes, dict[Connection, None]] = {}
         self._patterns: dict[bytes, tuple[Callable[[bytes], bool], dict[Connection, None]]] = {}
         self._outbox: dict[Connection, list[bytes]] = {}
         self.flags = event_flags(notify) or frozenset()
 
     # Who listens.
 
-    def subscribe(self, connection: Connection, channel: bytes) -> None:
+    def subscribe(self, connection: Connection, channel: bytes, *, sharded: bool = False) -> None:
         """To one channel. Harmless when it is there."""
-        connection.channels[channel] = None
-        self._channels.setdefault(channel, {})[connection] = None
+        (connection.shards if sharded else connection.channels)[channel] = None
+        registry = self._shards if sharded else self._channels
+        registry.setdefault(channel, {})[connection] = None
         self._listen(connection)
 
     def subscribe_pattern(self, connection: Connection, pattern: bytes) -> None:
@@ -85,12 +90,13 @@ class PubSub:
         self._patterns[pattern][1][connection] = None
         self._listen(connection)
 
-    def unsubscribe(self, connection: Connection, channel: bytes) -> None:
+    def unsubscribe(self, connection: Connection, channel: bytes, *, sharded: bool = False) -> None:
         """Harmless when it is not there."""
-        connection.channels.pop(channel, None)
-        listeners = self._channels.get(channel)
+        (connection.shards if sharded else connection.channels).pop(channel, None)
+        registry = self._shards if sharded else self._channels
+        listeners = registry.get(channel)
         if listeners is not None and listeners.pop(connection, 0) is None and not listeners:
-            del self._channels[channel]
+            del registry[channel]
         self._listen(connection)
 
     def unsubscribe_pattern(self, connection: Connection, pattern: bytes) -> None:
@@ -105,21 +111,23 @@ class PubSub:
         """From everything: the client has gone, or was reset."""
         for channel in list(connection.channels):
             self.unsubscribe(connection, channel)
+        for channel in list(connection.shards):
+            self.unsubscribe(connection, channel, sharded=True)
         for pattern in list(connection.patterns):
             self.unsubscribe_pattern(connection, pattern)
 
     def _listen(self, connection: Connection) -> None:
         connection.note_subscriptions()
-        somebody = self._channels or self._patterns
+        somebody = self._channels or self._patterns or self._shards
         self._backend.listen(self.deliver if somebody else None)
 
-    def channels(self) -> list[bytes]:
+    def channels(self, *, sharded: bool = False) -> list[bytes]:
         """Those that somebody is subscribed to by name."""
-        return list(self._channels)
+        return list(self._shards if sharded else self._channels)
 
-    def count(self, channel: bytes) -> int:
+    def count(self, channel: bytes, *, sharded: bool = False) -> int:
         """Who is subscribed to the channel by name."""
-        return len(self._channels.get(channel, ()))
+        return len((self._shards if sharded else self._channels).get(channel, ()))
 
     def receivers(self, channel: bytes) -> int:
         """To how many a message goes, by name and by pattern, on this node."""
@@ -138,6 +146,10 @@ class PubSub:
         for event, words in changes:
             if event == "publish":
                 self._publish(words[0], words[1])
+            elif event == "spublish":
+                for connection in self._shards.get(words[0], ()):
+                    told = push(connection, b"smessage", *words)
+                    self._outbox.setdefault(connection, []).append(told)
             elif self.flags:
                 self._notify(event, words)
         outbox, self._outbox = self._outbox, {}

@@ -201,7 +201,7 @@ def _seat(row: object) -> Seat:
     texts = (row["id"], row["incarnation"])
     if not all(type(text) is str for text in texts) or type(row["since"]) is not int:
         raise ValueError("a field of a seat has a wrong type")
-    if not 0 <= row["since"] < 1 << 64 or len(row["incarnation"]) > 64:
+    if not 0 <= row["since"] < 1 << 64 or len(row["incarnation"]) > 63:
         raise ValueError("a field of a seat is out of range")
     peer, client, http = (Address.parse(row[key]) for key in ("peer", "client", "http"))
     member = Member(id=row["id"], peer=peer, client=client, http=http)

@@ -142,12 +142,13 @@ def value_replies(values: Sequence[bytes | None], protocol: int) -> bytes:
     return b"".join((head, (b"\r\n" + head).join(there), b"\r\n"))
 
 
-def failure_reply(error: Exception, request: Request) -> bytes:
-    """What a request is told that could not be carried out."""
+def failure_reply(error: Exception, request: Request, key: bytes | None = None) -> bytes:
+    """What a request is told that could not be carried out. `key`: of one that names none."""
     slot = 0
     if isinstance(error, NotLeader):
         command = find(request)
-        key = None if isinstance(command, bytes) else first_key(command, request)
+        if key is None and not isinstance(command, bytes):
+            key = first_key(command, request)
         slot = key_slot(key or b"")
     return error_reply(error, slot)
 

@@ -243,6 +243,8 @@ class _Protocol(asyncio.Protocol):
         self._linger = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
         if stream.can_write_eof():
             stream.write_eof()
+        else:  # TLS has no half-closed connections: what was written is sent, then all ends.
+            stream.close()
 
 
 def _address(name: object) -> str:

@@ -40,7 +40,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from node.commands import COMMANDS, Command, Control, Kind, Plan, find
+from node.commands import COMMANDS, Command, Control, Kind, find
 from node.commands.strings import ok_plan
 from node.connection import MODE, Connection
 from node.modes import intercept
@@ -82,9 +82,14 @@ _PUTS: Final = 1
 _WRITES: Final = 2
 _READS: Final = 3
 _CONTROL: Final = 4
+_PAUSED: Final = 5  # CLIENT PAUSE holds the next request up.
 
 _READ_KIND: Final = Kind.READ
 _WRITE_KIND: Final = Kind.WRITE
+
+
+def _throw_away(_data: bytes) -> None:
+    """CLIENT REPLY OFF and SKIP."""
 
 
 class Session:
@@ -109,7 +114,7 @@ class Session:
         self.connection = connection
         self._frontend = connection.frontend
         self._backend = connection.backend
-        self._write = write
+        self._write = self._send = write  # The former throws away what is not wanted.
         self._close = close
         self._pause_reading = pause_reading
         self._resume_reading = resume_reading
@@ -126,16 +131,13 @@ class Session:
         self._flight_start = 0  # The flight's requests stand at [start, self._at).
         self._flight_covers = 0
         self._steps: list[Step] = []
-        self._reply_plan: Plan | None = None
+        self._control: Control | None = None
         self._is_pumping = False
         self._is_reading_paused = False
         self._is_writing_paused = False
         self._is_input_over = False
         self._is_closed = False
-        self._is_muted = False  # Replies are thrown away: CLIENT REPLY OFF, or SKIP for now.
-        self._is_skipping = False  # The former for one command alone, which stood at
-        self._skipped_at = 0
-        self._is_held = False  # CLIENT PAUSE.
+        self._skipped_at = 0  # Where the command stood whose reply is not wanted.
         connection.push = self.push
         connection.kill = self.kill
 
@@ -184,7 +186,7 @@ class Session:
         """Bytes that answer no request, behind the replies that are ready."""
         if not self._is_closed and not self.connection.is_closing:
             self._flush()
-            self._write(data)
+            self._send(data)
 
     def kill(self) -> None:
         """Close it: what was answered is sent, what is in flight is not answered any more."""
@@ -201,8 +203,9 @@ class Session:
 
     def _resume(self) -> None:
         """The pause is over."""
-        self._is_held = False
-        self._pump()
+        if self._flight == _PAUSED:
+            self._flight = _NOTHING
+            self._pump()
 
     # From the backend.
 
@@ -224,9 +227,9 @@ class Session:
         elif flight == _WRITES:
             self._resolve_steps(results)
         else:
-            assert self._reply_plan is not None
+            assert self._control is not None
             self._frontend.commands_total += 1
-            self._reply(self._reply_plan(results[start], self.connection.protocol))
+            self._reply(self._control.reply(results[start], self.connection.protocol))
         self._pump()
 
     def ready(self) -> None:
@@ -235,8 +238,8 @@ class Session:
         if self._is_closed:
             return
         if flight == _CONTROL:  # One that is a read as a whole.
-            assert self._reply_plan is not None
-            self._reply(self._reply_plan(None, self.connection.protocol))
+            assert self._control is not None
+            self._reply(self._control.reply(None, self.connection.protocol))
             self._pump()
             return
         self._covered = max(self._covered, self._at)
@@ -250,6 +253,11 @@ class Session:
         if self._is_closed:
             return
         requests = self._queue[self._flight_start : self._at]
+        if flight == _CONTROL:
+            assert self._control is not None
+            self._reply(failure_reply(error, requests[0], self._control.key))
+            self._pump()
+            return
         steps: Sequence[Step | None] = self._steps if flight == _WRITES else ()
         steps = steps or [None] * len(requests)
         for request, step in zip(requests, steps, strict=True):
@@ -270,7 +278,6 @@ class Session:
                 and not self._is_writing_paused
                 and not self.connection.is_closing
                 and not self._is_closed
-                and not self._is_held
                 and (self._at < len(self._queue) or self._refill())
             ):
                 self._run_next()
@@ -289,7 +296,7 @@ class Session:
         if self._is_closed:
             return
         is_idle = self._flight == _NOTHING and self._at == len(self._queue)
-        if self._is_skipping and self._flight == _NOTHING:
+        if self.connection.mode and self._flight == _NOTHING:
             self._end_skip()
         if self._at == len(self._queue):
             self._queue_bytes = 0
@@ -320,14 +327,12 @@ class Session:
             data = b"".join(self._replies)
             self._replies.clear()
             self._reply_bytes = 0
-            if not self._is_muted and data:
-                self._write(data)
+            self._write(data)
 
     def _run_next(self) -> None:
         """The next run, or the next request."""
-        if self._is_skipping:
+        if self.connection.mode:
             self._end_skip()
-        if self.connection.mode & MODE.SKIP:
             self._begin_skip()
         request = self._queue[self._at]
         command = find(request)
@@ -361,18 +366,23 @@ class Session:
             self._run_alone(command, request)
 
     def _begin_skip(self) -> None:
-        """The reply to the next command is not wanted: it is carried out alone."""
-        self.connection.set_mode(MODE.SKIP, on=False)
-        self._flush()
-        self._is_muted = self._is_skipping = True
-        self._skipped_at = self._at
+        """If the reply to the next command is not wanted: it is carried out alone."""
+        if self.connection.mode & MODE.SKIP:
+            self.connection.set_mode(MODE.SKIP, on=False)
+            self.connection.set_mode(MODE.SKIPPING, on=True)
+            self._mute(on=True)
+            self._skipped_at = self._at
 
     def _end_skip(self) -> None:
-        """The command whose reply is not wanted is done, unless it is still to be carried out."""
-        if self._at != self._skipped_at:
-            self._flush()
-            self._is_skipping = False
-            self._is_muted = self.connection.is_muted
+        """If that command is done, and not still to be carried out."""
+        if self.connection.mode & MODE.SKIPPING and self._at != self._skipped_at:
+            self.connection.set_mode(MODE.SKIPPING, on=False)
+            self._mute(on=self.connection.is_muted)
+
+    def _mute(self, *, on: bool) -> None:
+        """From here on replies are thrown away, or sent again."""
+        self._flush()  # What was answered before goes the old way.
+        self._write = _throw_away if on else self._send
 
     def _hold(self, command: Command | bytes) -> bool:
         """Whether the pause holds the request up. Commands about clients go through."""
@@ -381,7 +391,7 @@ class Session:
         writes = command.kind is _WRITE_KIND or command.name == "exec"
         if self._frontend.pause_writes_only and not writes:
             return False
-        self._is_held = True
+        self._flight = _PAUSED
         self._frontend.held.append(self._resume)
         return True
 
@@ -396,14 +406,13 @@ class Session:
         connection = self.connection
         connection.last_command = command.name
         outcome = command.handler(connection, request)
-        if connection.is_muted != self._is_muted and not self._is_skipping:
-            self._flush()  # What was answered before goes the old way.
-            self._is_muted = connection.is_muted
+        if command.name == "client|reply" and not connection.mode & MODE.SKIPPING:
+            self._mute(on=connection.is_muted)
         if isinstance(outcome, Control):
             self._flight, self._flight_covers = _CONTROL, self._covered
             self._flight_start = self._at
             self._at += 1
-            self._reply_plan = outcome.reply
+            self._control = outcome
             outcome.start(self)
         else:
             assert isinstance(outcome, bytes)
@@ -414,7 +423,7 @@ class Session:
 
     def _begin_puts(self) -> bool:
         """A run of SETs without options, as columns. False: what comes next is none."""
-        if self._is_skipping:
+        if self.connection.mode & MODE.SKIPPING:
             return False
         requests = self._queue[self._at :] if self._at else self._queue
         columns = put_columns(requests, self._queue_bytes, self._frontend)
@@ -431,7 +440,8 @@ class Session:
         """A run of any writes."""
         batch = self._backend.batch
         start = batch.width
-        queue = self._queue[: self._at + 1] if self._is_skipping else self._queue
+        is_alone = self.connection.mode & MODE.SKIPPING
+        queue = self._queue[: self._at + 1] if is_alone else self._queue
         self._steps = plan_writes(self.connection, batch, queue, self._at)
         self._begin(_WRITES, len(self._steps))
         if batch.width > start:
@@ -460,7 +470,8 @@ class Session:
     def _begin_reads(self) -> None:
         """Ask for a read of the longest run of reads."""
         queue = self._queue
-        stop = min(len(queue), self._at + (1 if self._is_skipping else RUN_COMMANDS_MAX))
+        is_alone = self.connection.mode & MODE.SKIPPING
+        stop = min(len(queue), self._at + (1 if is_alone else RUN_COMMANDS_MAX))
         if stop - self._at > 1 and not is_gets(queue[self._at : stop]):
             for at in range(self._at + 1, stop):
                 command = find(queue[at])
@@ -476,7 +487,8 @@ class Session:
         queue = self._queue
         while self._at < self._covered and not self._is_writing_paused and not self._is_closed:
             stop = min(self._covered, self._at + _READ_SLICE_COMMANDS)
-            if self._is_skipping:
+            is_alone = self.connection.mode & MODE.SKIPPING
+            if is_alone:
                 stop = self._at + 1
             requests = queue[self._at : stop]
             if len(requests) > 1 and is_gets(requests):
@@ -495,5 +507,5 @@ class Session:
                 self._answer(reply)
                 if self._is_writing_paused:
                     return
-            if self._is_skipping:
+            if is_alone:
                 return

@@ -32,7 +32,7 @@ from typing import Any, Final, cast
 
 from node.backend import Machine
 from node.commands.keys import KEYS_MAX, SCAN_KEYS_MAX, scan_place
-from node.commands.spec import Command, Control, Kind, Plan, keys_of
+from node.commands.spec import Command, Control, Kind, Plan, first_key, keys_of
 from node.connection import Connection
 from node.replies import NIL_ARRAY, error_line, refusal_line
 from node.resp import Request
@@ -73,13 +73,16 @@ class Transaction:
     def execute(self, connection: Connection, watches: dict[bytes, int]) -> bytes | Control:
         """What EXEC is to do, or its reply where that is known at once."""
         kinds = {command.kind for command, _ in self.queued}
+        keys = (first_key(command, request) for command, request in self.queued)
+        key = next((key for key in keys if key is not None), None)
         if Kind.WRITE in kinds:
-            return self._write(connection, watches)
+            return self._write(connection, watches, key)
         if Kind.READ in kinds or watches:
             backend, level = connection.backend, connection.level
             return Control(
                 lambda waiter: backend.read(level, waiter),
                 lambda _result, _protocol: self._read(connection, watches),
+                key,
             )
         return self._read(connection, {})
 
@@ -90,7 +93,9 @@ class Transaction:
             return NIL_ARRAY[connection.protocol]
         return _joined([_answer(connection, command, request) for command, request in self.queued])
 
-    def _write(self, connection: Connection, watches: dict[bytes, int]) -> Control:
+    def _write(
+        self, connection: Connection, watches: dict[bytes, int], key: bytes | None
+    ) -> Control:
         builder = BatchBuilder()
         steps: list[_Step] = []
         connection.collector = builder
@@ -121,7 +126,7 @@ class Transaction:
             # NB: a HELLO in the middle changes the protocol for those behind it.
             return _joined([step(results, connection.protocol) for step in steps])
 
-        return Control(start, reply)
+        return Control(start, reply, key)
 
 
 def revision_of(machine: Machine, key: bytes) -> int:

@@ -92,7 +92,8 @@ def _transaction(keys: Keyspace, transaction: WriteCommand.Transaction) -> Resul
 
 def _publish(keys: Keyspace, publish: WriteCommand.Publish) -> Result:
     if keys.changes is not None:
-        keys.changes.append(("publish", (publish.channel, publish.message)))
+        event = "spublish" if publish.sharded else "publish"
+        keys.changes.append((event, (publish.channel, publish.message)))
     return 0
 
 

@@ -110,7 +110,7 @@ def _line(connection: Connection, now_ms: int) -> bytes:
         ("db", b"0"),
         ("sub", b"%d" % len(connection.channels)),
         ("psub", b"%d" % len(connection.patterns)),
-        ("ssub", b"0"),
+        ("ssub", b"%d" % len(connection.shards)),
         ("multi", b"%d" % (-1 if transaction is None else len(transaction.queued))),
         ("watch", b"%d" % len(connection.watches)),
         ("cmd", connection.last_command.encode()),

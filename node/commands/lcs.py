@@ -7,8 +7,8 @@ byte j of the second value (Hyyro's bit-vectors), so a row costs a few operation
 numbers instead of a step for each byte. Walking back through the rows takes the same turns as
 Redis's: the same string, and the same ranges.
 
-Invariants: refused where the table would have more than CELLS_MAX cells: the loop that
-works it out also sends the heartbeats.
+Invariants: refused where the table would have more than CELLS_MAX cells, or BYTES_MAX rows and
+columns: the loop that works it out also sends the heartbeats.
 
 Proved by: tests/node/test_commands_strings.py (redis-server is the oracle)
 """
@@ -26,7 +26,8 @@ from node.resp import Request
 __all__ = ["lcs"]
 
 CELLS_MAX: Final = 16 * 1024 * 1024
-"""About 30 ms at the most."""
+BYTES_MAX: Final = 16 * 1024
+"""Of both together. With this about 30 ms at the most."""
 
 
 @dataclass(slots=True)
@@ -45,8 +46,8 @@ def lcs(connection: Connection, request: Request) -> bytes:
         return error_line("ERR If you want both the length and indexes, please just use IDX.")
     one = connection.machine.get(request[1]) or b""
     two = connection.machine.get(request[2]) or b""
-    if len(one) * len(two) > CELLS_MAX:
-        return error_line(f"ERR LCS of values of more than {CELLS_MAX} bytes times bytes")
+    if len(one) * len(two) > CELLS_MAX or len(one) + len(two) > BYTES_MAX:
+        return error_line(f"ERR LCS of values of more than {BYTES_MAX} bytes together")
     rows = _rows(one, two)
     if options.is_len:
         return integer(rows[-1].bit_count())

@@ -74,6 +74,8 @@ class Control:
 
     start: Callable[[Waiter], None]
     reply: Plan
+    key: bytes | None = None
+    """Which says where it belongs, should it have to go elsewhere (MOVED)."""
 
 
 Handler = Callable[[Connection, Request], "bytes | Plan | Control"]

@@ -29,7 +29,7 @@ def _build() -> dict[bytes, Command]:
         name, arity, kind, flags, places, since, group, handler, summary = row
         container, bar, subcommand = name.partition("|")
         subcommands = {} if bar else inner.setdefault(name, {})
-        if container == "cluster" and handler is not None and subcommand != "help":
+        if group == "cluster" and handler is not None and subcommand != "help":
             handler = only_in_cluster_mode(handler)
         has_numkeys = len(places) == 2
         command = Command(

@@ -20,6 +20,7 @@ from node.transaction import Transaction, revision_of
 __all__ = ["discard", "exec_", "multi", "unwatch", "watch"]
 
 WATCHES_MAX: Final = 10_000
+WATCH_BYTES_MAX: Final = 1024 * 1024
 
 _NESTED: Final = error_line("ERR MULTI calls can not be nested")
 _NO_EXEC: Final = error_line("ERR EXEC without MULTI")
@@ -57,6 +58,8 @@ def watch(connection: Connection, request: Request) -> bytes:
     watches = connection.watches
     if len(watches) + len(request) > WATCHES_MAX:
         return error_line(f"ERR more than {WATCHES_MAX} watched keys")
+    if sum(map(len, watches)) + sum(map(len, request)) > WATCH_BYTES_MAX:
+        return error_line(f"ERR watched keys of more than {WATCH_BYTES_MAX} bytes")
     for key in request[1:]:
         if key not in watches:  # It stays as it was first seen.
             watches[key] = revision_of(connection.machine, key)

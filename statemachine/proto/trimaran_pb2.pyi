@@ -242,12 +242,14 @@ class WriteCommand(_message.Message):
         commands: CommandList
         def __init__(self, watches: _Optional[_Iterable[_Union[WriteCommand.Watch, _Mapping]]] = ..., commands: _Optional[_Union[CommandList, _Mapping]] = ...) -> None: ...
     class Publish(_message.Message):
-        __slots__ = ("channel", "message")
+        __slots__ = ("channel", "message", "sharded")
         CHANNEL_FIELD_NUMBER: _ClassVar[int]
         MESSAGE_FIELD_NUMBER: _ClassVar[int]
+        SHARDED_FIELD_NUMBER: _ClassVar[int]
         channel: bytes
         message: bytes
-        def __init__(self, channel: _Optional[bytes] = ..., message: _Optional[bytes] = ...) -> None: ...
+        sharded: bool
+        def __init__(self, channel: _Optional[bytes] = ..., message: _Optional[bytes] = ..., sharded: _Optional[bool] = ...) -> None: ...
     INSERT_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]

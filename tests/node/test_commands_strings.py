@@ -14,7 +14,7 @@ import pytest
 
 from node.commands import COMMANDS
 from node.commands.keys import SCAN_KEYS_MAX
-from node.commands.lcs import CELLS_MAX
+from node.commands.lcs import BYTES_MAX, CELLS_MAX
 from node.config import ClientSection, LimitsSection
 from node.connection import Frontend
 from tests.support.fake_service import START_MS, Client, FakeService, config
@@ -159,8 +159,10 @@ def test_randomkey_finds_every_key_of_few_and_some_of_many(
 
 
 def test_lcs_of_large_values_is_refused(client: Client, service: FakeService) -> None:
-    service.machine.assign_many([b"a", b"b"], [b"x" * 5000, b"y" * (CELLS_MAX // 5000 + 1)])
-    assert client.run("LCS", "a", "b").startswith(b"-ERR LCS of values of more than")
+    values = [b"x" * 5000, b"y" * (CELLS_MAX // 5000 + 1), b"z" * BYTES_MAX]
+    service.machine.assign_many([b"a", b"b", b"c"], values)
+    for pair in (("a", "b"), ("c", "a"), ("c", "c")):
+        assert client.run("LCS", *pair).startswith(b"-ERR LCS of values of more than")
 
 
 def test_lcs_finds_a_longest_common_subsequence(client: Client) -> None:

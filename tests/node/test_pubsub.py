@@ -166,6 +166,39 @@ def test_pubsub_says_who_listens(service: FakeService, frontend: Frontend) -> No
     assert b"sub=2 psub=0" in three.run("CLIENT", "LIST", "TYPE", "pubsub")
 
 
+@pytest.mark.parametrize(("protocol", "kind"), [(2, b"*"), (3, b">")])
+def test_shard_channels_are_a_namespace_of_their_own(
+    service: FakeService, frontend: Frontend, protocol: int, kind: bytes
+) -> None:
+    listener, client = Client(service, frontend), Client(service, frontend)
+    listener.run("HELLO", protocol)
+    listener.run("SUBSCRIBE", "a")
+    assert listener.run("SSUBSCRIBE", "a", "b") == (
+        told(b"ssubscribe", b"a", 1, kind=kind) + told(b"ssubscribe", b"b", 2, kind=kind)
+    )
+    assert client.run("SPUBLISH", "b", "x") == b":1\r\n"
+    assert listener.take() == told(b"smessage", b"b", b"x", kind=kind)
+    assert client.run("PUBLISH", "b", "x") == b":0\r\n"
+    assert client.run("PUBSUB", "SHARDCHANNELS") == told(b"a", b"b")
+    assert client.run("PUBSUB", "SHARDNUMSUB", "a", "c") == told(b"a", 1, b"c", 0)
+    assert listener.run("SUNSUBSCRIBE") == (
+        told(b"sunsubscribe", b"a", 1, kind=kind) + told(b"sunsubscribe", b"b", 0, kind=kind)
+    )
+    assert b"sub=1 psub=0 ssub=0" in client.run("CLIENT", "LIST", "TYPE", "pubsub")
+    listener.run("SSUBSCRIBE", "z")
+    listener.session.lost()
+    assert service.machine.changes is None
+
+
+def test_subscriptions_are_bounded(service: FakeService, frontend: Frontend) -> None:
+    client = Client(service, frontend)
+    long = [b"%06d" % number + b"x" * 60_000 for number in range(60)]
+    for kind in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"):
+        assert client.run(kind, *long[:50]).startswith(b"*3") or kind != "SUBSCRIBE"
+        assert client.run(kind, *long).startswith(b"-ERR subscriptions of more than")
+    assert client.run("SUBSCRIBE", *range(10_001)).startswith(b"-ERR more than 10000")
+
+
 def test_a_message_in_a_transaction_is_sent_with_it(
     service: FakeService, frontend: Frontend
 ) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import hiredis
 import pytest
 
-from node.commands import COMMANDS
+from node.commands import COMMANDS, key_slot
 from node.config import LimitsSection
 from node.connection import Frontend
-from node.errors import OutcomeUnknown, Unavailable
+from node.errors import NotLeader, OutcomeUnknown, Unavailable
 from node.transaction import QUEUED_COMMANDS_MAX
 from tests.support.fake_service import START_MS, Client, FakeService, config, wire
 
@@ -211,6 +211,24 @@ def test_what_did_not_come_about_is_said_once(client: Client, service: FakeServi
         client.run("SET", "a", "1")
         assert client.run("EXEC") == want
         assert client.run("PING") == b"+PONG\r\n"
+
+
+def test_a_transaction_is_sent_to_where_its_first_key_belongs(
+    client: Client, service: FakeService
+) -> None:
+    for request in (("SET", "foo", "1"), ("GET", "foo")):
+        service.next_failures.append(NotLeader("127.0.0.1:7002"))
+        client.run("MULTI")
+        client.run("PING")
+        client.run(*request)
+        assert client.run("EXEC") == b"-MOVED %d 127.0.0.1:7002\r\n" % key_slot(b"foo")
+
+
+def test_watched_keys_are_bounded(client: Client) -> None:
+    long = [b"%06d" % number + b"x" * 60_000 for number in range(20)]
+    assert client.run("WATCH", *long).startswith(b"-ERR watched keys of more than")
+    assert client.run("WATCH", *range(9_000)) == b"+OK\r\n"
+    assert client.run("WATCH", *range(9_000)).startswith(b"-ERR more than 10000 watched keys")
 
 
 def test_a_pipeline_around_a_transaction_keeps_its_order(

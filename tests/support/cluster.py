@@ -37,9 +37,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from node.cluster_plan import Options, plan
+from node.cluster_plan import Options, certify, plan
 from node.config import Config
 from node.orphan import SUPERVISOR_VARIABLE
+from statemachine.fs import Disk
 from tests.support.ports import free_base_port
 from tests.support.supervised import ROOT, wait_until
 
@@ -246,6 +247,7 @@ class Cluster:
         template: a configuration for all of them; None for the defaults.
         founders: so many are members from the start; the others wait to be seated, and are
             started by the test. None: all.
+        tls: the peers have certificates (directory/certs).
     """
 
     def __init__(
@@ -256,6 +258,7 @@ class Cluster:
         settings: Sequence[str] = (),
         template: Path | None = FAST,
         founders: int | None = None,
+        tls: bool = False,
     ) -> None:
         self.directory = directory
         self.base_port = free_base_port(nodes)
@@ -264,9 +267,12 @@ class Cluster:
             data_dir=directory,
             base_port=self.base_port,
             template=template,
+            tls=tls,
         )
         self.nodes: list[NodeProcess] = []
         configs = plan(options)
+        if tls:
+            certify(options, configs, Disk())
         known = configs[0].members[: founders or nodes]
         for config in configs:
             if config.member in known:

@@ -26,7 +26,7 @@ import pytest
 from node.commands import COMMANDS
 from node.config import Config
 from node.connection import Frontend
-from node.server import Server
+from node.server import Server, tls_context
 from tests.support.fake_service import FakeService, config, wire
 
 WAIT_S = 10.0
@@ -81,7 +81,8 @@ def live_server(
     frontend = Frontend(
         service, configuration or config(count=count, base_port=base_port or 7001), COMMANDS
     )
-    server = Server(frontend, "127.0.0.1", base_port or 0)
+    tls = tls_context(frontend.config.client)
+    server = Server(frontend, "127.0.0.1", base_port or 0, tls)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(WAIT_S)
     try:
         yield LiveServer(loop, service, frontend, server.port, server)

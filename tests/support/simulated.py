@@ -28,7 +28,15 @@ from typing import Any, Self, TypeVar
 from unittest import mock
 
 from node.calls import Calls
-from node.config import Address, Config, JournalSection, Member, NodeSection, RaftSection
+from node.config import (
+    Address,
+    Config,
+    JournalSection,
+    Member,
+    NodeSection,
+    PeerSection,
+    RaftSection,
+)
 from node.core import Core
 from node.errors import KVError
 from node.journal import FileJournal
@@ -214,6 +222,7 @@ class Simulation:
         founders: int | None = None,
         raft: RaftSection | None = None,
         journal: JournalSection | None = None,
+        peer: PeerSection | None = None,
     ) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
@@ -234,6 +243,7 @@ class Simulation:
                 members=known if member in known else (*known, member),
                 raft=raft or RaftSection(),
                 journal=journal or JournalSection(),
+                peer=peer or PeerSection(),
             )
             self.nodes[member.id] = SimulatedNode(self, config)
         self._patches: list[Any] = [
