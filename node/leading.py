@@ -34,7 +34,7 @@ tests/node/test_pitfalls_durable.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,6 +115,14 @@ class Leading:
         self._state = state
         self._snapshots = snapshots
 
+    def reconfigure(self, peer_ids: Collection[str]) -> None:
+        """Voters and learners from now on."""
+        for gone in self._followers.keys() - set(peer_ids):
+            del self._followers[gone]
+            self.backlog.end(gone)
+        for peer_id in peer_ids:
+            self._followers.setdefault(peer_id, _Follower())
+
     def begin_term(self) -> None:
         """This node leads: acknowledgements of older terms mean nothing now."""
         self.backlog.end_all()
@@ -127,7 +135,9 @@ class Leading:
 
     def forget_sent(self, peer_id: str) -> None:
         """The link is a new one, or gone with all that it still carried."""
-        self._probe(self._followers[peer_id])
+        follower = self._followers.get(peer_id)
+        if follower is not None:
+            self._probe(follower)
         self.backlog.end(peer_id)
 
     def _probe(self, follower: _Follower) -> None:
@@ -137,7 +147,8 @@ class Leading:
 
     def acked_index(self, peer_id: str) -> int:
         """What this peer has acknowledged, up to our own durable index."""
-        return self._followers[peer_id].delivered_index
+        follower = self._followers.get(peer_id)
+        return follower.delivered_index if follower is not None else 0
 
     # -- out ------------------------------------------------------------------------------
 
@@ -258,7 +269,9 @@ class Leading:
         """
         if not 1 <= next_index <= self._journal.last_index + 1:
             raise wire.WireError("acknowledges entries that there are not")
-        follower = self._followers[peer_id]
+        follower = self._followers.get(peer_id)
+        if follower is None:
+            return  # removed meanwhile: PySyncObj does not know it any more
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)
             follower.end_index = next_index - 1
