@@ -36,13 +36,13 @@ Proved by: tests/node/test_elections.py, tests/node/test_pitfalls_elections.py
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from node import wire
 from node.journal import FileJournal
 
-__all__ = ["Elections", "Electorate"]
+__all__ = ["Elections", "Electorate", "Quorum"]
 
 
 class Electorate(Protocol):
@@ -61,12 +61,24 @@ class Electorate(Protocol):
         ...
 
 
+class Quorum(Protocol):
+    """Who counts (node.membership). It may change at any time."""
+
+    @property
+    def am_voter(self) -> bool: ...
+    def votes(self, peer_id: str) -> bool: ...
+    def is_majority(self, peers: Collection[str]) -> bool:
+        """Whether these peers and this node are one, counting voters only."""
+        ...
+
+
 class Elections:
     """The election timer and the fences around votes.
 
     Args:
         timeout_min_s, timeout_max_s: the range of the random election timeout.
-        members_count: voters, this node included.
+        quorum: who counts. A learner never stands; it gives its vote to whoever asks for it,
+            since the asker may know already that it votes (Raft thesis 4.2).
         monotonic: seconds.
         rng: where timeouts come from.
     """
@@ -78,7 +90,7 @@ class Elections:
         *,
         timeout_min_s: float,
         timeout_max_s: float,
-        members_count: int,
+        quorum: Quorum,
         monotonic: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -86,7 +98,7 @@ class Elections:
         self._journal = journal
         self._min_s = timeout_min_s
         self._max_s = timeout_max_s
-        self._majority = members_count // 2 + 1
+        self._quorum = quorum
         self._monotonic = monotonic
         self._rng = rng
         self._heard_at = monotonic()
@@ -121,16 +133,23 @@ class Elections:
         if self._electorate.is_leader() or self._monotonic() < self._deadline:
             return
         self.postpone()
+        if not self._quorum.am_voter:
+            return
         if not self._journal.term_is_durable:
             return  # an election is under way here; the disk has not done with it
         self._sought_term = self._electorate.term() + 1
-        self._grants = {""}  # our own
+        self._grants = set()
         frame = wire.encode(
             wire.PRE_VOTE, self._sought_term, self._journal.last_index, self._journal.last_term
         )
         for peer_id in self._electorate.peers_up():
-            self._electorate.send(peer_id, frame)
+            if self._quorum.votes(peer_id):
+                self._electorate.send(peer_id, frame)
         self._stand_if_granted()
+
+    def may_stand(self) -> bool:
+        """Whether this node may lead at all."""
+        return self._quorum.am_voter
 
     # -- pre-vote -----------------------------------------------------------------------
 
@@ -153,7 +172,11 @@ class Elections:
             self._stand_if_granted()
 
     def _stand_if_granted(self) -> None:
-        if self._sought_term is not None and len(self._grants) >= self._majority:
+        if (
+            self._sought_term is not None
+            and self._quorum.am_voter
+            and self._quorum.is_majority(self._grants)
+        ):
             self._sought_term = None
             self._electorate.stand()
 
@@ -183,8 +206,10 @@ class Elections:
         self.release()
 
     def counts(self, peer_id: str, term: int) -> bool:
-        """Whether this vote is to be counted now: current term, first from this peer (P19), and
-        our own is durable. One that comes before that is kept for `early_votes`."""
+        """Whether this vote is to be counted now: a voter's, of the current term, its first (P19),
+        and our own is durable. One that comes before that is kept for `early_votes`."""
+        if not self._quorum.votes(peer_id):
+            return False
         if not self._journal.term_is_durable:
             if term == self._electorate.term() and (peer_id, term) not in self._early:
                 self._early.append((peer_id, term))

@@ -127,10 +127,11 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if not inline:
-            self._thread = threading.Thread(
-                target=self._sync_forever, name="journal-sync", daemon=True
-            )
-            self._thread.start()
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
+        self._thread.start()
 
     # -- what PySyncObj calls ------------------------------------------------------------
 

@@ -302,7 +302,8 @@ class JournalFiles:
                 data = file.pread(needed, offset)
         finally:
             file.close()
-        return _decode_entries(segment, offset, data, first_index, last_index)
+        place_in_file = (segment.path, segment.salt, offset)
+        return _decode_entries(*place_in_file, data, first_index, last_index)
 
     def close(self) -> None:
         """Close the newest segment. Durability does not depend on it."""
@@ -331,13 +332,12 @@ def _frame_bytes(data: bytes) -> int:
 
 
 def _decode_entries(
-    segment: _Segment, offset: int, data: bytes, first_index: int, last_index: int
+    path: Path, salt: int, offset: int, data: bytes, first_index: int, last_index: int
 ) -> list[Entry]:
-    path = segment.path
     entries: list[Entry] = []
     at, index = 0, first_index
     while index <= last_index and at + _frame_bytes(data[at : at + 8]) <= len(data):
-        decoded = decode_frame(data, at, segment.salt)
+        decoded = decode_frame(data, at, salt)
         if isinstance(decoded, str):
             raise Corrupt(path, offset + at, decoded)
         frame: Frame

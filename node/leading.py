@@ -34,7 +34,7 @@ tests/node/test_pitfalls_durable.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,6 +115,14 @@ class Leading:
         self._state = state
         self._snapshots = snapshots
 
+    def reconfigure(self, peer_ids: Collection[str]) -> None:
+        """Voters and learners from now on."""
+        for gone in self._followers.keys() - set(peer_ids):
+            del self._followers[gone]
+            self.backlog.end(gone)
+        for peer_id in peer_ids:
+            self._followers.setdefault(peer_id, _Follower())
+
     def begin_term(self) -> None:
         """This node leads: acknowledgements of older terms mean nothing now."""
         self.backlog.end_all()
@@ -127,8 +135,10 @@ class Leading:
 
     def forget_sent(self, peer_id: str) -> None:
         """The link is a new one, or gone with all that it still carried."""
+        follower = self._followers.get(peer_id)
+        if follower is not None:
+            self._probe(follower)
         self.backlog.end(peer_id)
-        self._probe(self._followers[peer_id])
 
     def _probe(self, follower: _Follower) -> None:
         """Find out anew where this follower's log ends, with the next append."""
@@ -137,7 +147,8 @@ class Leading:
 
     def acked_index(self, peer_id: str) -> int:
         """What this peer has acknowledged, up to our own durable index."""
-        return self._followers[peer_id].delivered_index
+        follower = self._followers.get(peer_id)
+        return follower.delivered_index if follower is not None else 0
 
     # -- out ------------------------------------------------------------------------------
 
@@ -200,7 +211,9 @@ class Leading:
         frame = wire.encode_append(
             self._state.term(), self._state.commit_index(), previous, term, entries
         )
-        follower = self._followers[peer_id]
+        follower = self._followers.get(peer_id)
+        if follower is None:
+            return False  # no member any more
         follower.sent_s = self._monotonic()
         follower.sent_index = max(follower.sent_index, entries[-1][1])
         return self._state.is_leader() and self._links.send(peer_id, frame)
@@ -258,7 +271,9 @@ class Leading:
         """
         if not 1 <= next_index <= self._journal.last_index + 1:
             raise wire.WireError("acknowledges entries that there are not")
-        follower = self._followers[peer_id]
+        follower = self._followers.get(peer_id)
+        if follower is None:
+            return  # removed meanwhile: PySyncObj does not know it any more
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)
             follower.end_index = next_index - 1

@@ -90,6 +90,7 @@ class Snapshots:
         worker: syncs what was received.
         follow: told (peer, term) of a leader's message; whether it is a leader of ours.
         installed: told (peer, term, index) when a snapshot is in place.
+        announce: called before a stream to a peer begins: it has to know the members first.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class Snapshots:
         installed: Callable[[str, int, int], None],
         worker: Worker,
         log: EventLog,
+        announce: Callable[[str], None] = lambda peer_id: None,
     ) -> None:
         self._machine = machine
         self._worker = worker
+        self._announce = announce
         self._links = links
         self._journal = journal
         self._term = term
@@ -149,6 +152,7 @@ class Snapshots:
         self._log.info(
             "snapshot stream begins", to=peer_id, index=last.index, bytes=metadata.size_bytes
         )
+        self._announce(peer_id)
         self._links.send(
             peer_id,
             wire.encode(

@@ -3,6 +3,7 @@
     verify(DATA_DIR)   `trimaran verify`     dump(FILE)   `trimaran dump`
 
     DATA_DIR/identity.json             read here
+    DATA_DIR/members.json              node.membership
     DATA_DIR/journal/                  node.journal_files, node.term_file, on a disk that
                                        stays untouched
     DATA_DIR/wal checkpoint snapshot   statemachine.dump.verify
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from node.errors import Fatal
 from node.journal_files import JournalFiles
+from node.membership import MEMBERS_FILE, read_members_file
 from node.term_file import TERM_MAGIC, TermFile, dump_term
 from statemachine import dump as state_dump
 from statemachine.fs import Disk, LogFile
@@ -50,6 +52,7 @@ def verify(directory: Path) -> list[str]:
     """Every problem of a data directory, one line each; empty when it is sound."""
     return [
         *_identity_problems(directory),
+        *_members_problems(directory),
         *_journal_problems(directory),
         *state_dump.verify(directory),
     ]
@@ -64,6 +67,16 @@ def _identity_problems(directory: Path) -> list[str]:
         return [f"{path} is not there"]
     except (ValueError, KeyError, TypeError):
         return [f"{path} at byte 0: not an identity file"]
+    return []
+
+
+def _members_problems(directory: Path) -> list[str]:
+    path = directory / MEMBERS_FILE
+    if Disk().exists(path):
+        try:
+            read_members_file(path, Disk().read_bytes(path))
+        except Fatal as error:
+            return [str(error)]
     return []
 
 

@@ -44,6 +44,9 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
+            if not self.node.is_ready:  # not there yet, or not a member yet
+                self.stopping.wait(0.05)
+                continue
             self._life = self.node.lives
             client = self.node.connect(protocol=2 + self.number % 2)
             try:

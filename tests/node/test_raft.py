@@ -345,7 +345,7 @@ def test_a_vote_does_not_leave_before_the_voter_has_synced_it(tmp_path: Path) ->
 def test_it_stands_though_pysyncobj_s_own_timeout_is_longer_than_ours(tmp_path: Path) -> None:
     """The heartbeat may be half of the election timeout, PySyncObj's timeout is three of them."""
     raft = RaftSection(election_timeout_min_ms=100, election_timeout_max_ms=120, heartbeat_ms=50)
-    with Simulation(3, tmp_path, raft=raft) as sim:
+    with Simulation(3, tmp_path, 3, raft=raft) as sim:  # a seed whose first round is no split one
 
         async def story() -> None:
             leader = await sim.ready()

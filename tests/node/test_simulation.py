@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from node.config import JournalSection
-from node.errors import KVError, OutcomeUnknown
+from node.errors import Fatal, KVError, OutcomeUnknown
 from tests.support.crash import Crash
 from tests.support.simulated import SimulatedNode, Simulation, outcome_of
 
@@ -64,7 +64,7 @@ class Clients:
         if not node.is_running:
             return
         outcome = await outcome_of(node.increment(b"counter"))
-        if isinstance(outcome, OutcomeUnknown) or type(outcome) is KVError:
+        if isinstance(outcome, OutcomeUnknown | Fatal) or type(outcome) is KVError:
             self.uncertain += 1
         elif isinstance(outcome, int):
             self.counted += 1
@@ -154,8 +154,9 @@ async def chaos(
 async def check_everything_written(sim: Simulation, clients: Clients) -> None:
     """Every acknowledged write is there."""
     node = next(iter(sim.nodes.values()))
+    written = list(clients.written.items())  # NB: before the read, which covers no later ones
     await node.get(b"", consistency="linearizable")
-    for key, value in list(clients.written.items()):
+    for key, value in written:
         assert await node.get(key, consistency="eventual") == value, f"lost {key!r}"
 
 

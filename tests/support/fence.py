@@ -181,6 +181,9 @@ class FakeElections:
         self.calls.append(("admits", term, transfer))
         return self.lets_pass
 
+    def may_stand(self) -> bool:
+        return True
+
     def counts(self, peer_id: str, term: int) -> bool:
         self.calls.append(("counts", peer_id, term))
         return self.lets_pass
