@@ -237,11 +237,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _dump(options: argparse.Namespace) -> int:
-    from statemachine import dump
+    from node.verify import dump
 
     if not options.file.is_file():
         raise ConfigError(((str(options.file), "no such file"),))
-    for line in dump.dump(options.file):
+    for line in dump(options.file):
         print(line)
     return EXIT_DONE
 

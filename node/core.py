@@ -13,7 +13,8 @@ Who calls whom when something happens:
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
     role, leader, term expiry, batches, reads, transfer, changes, snapshots .on_change
-    every TICK_S       raft, elections, reads, batches, expiry, transfer, changes, upkeep .tick
+    every TICK_S       raft, elections, reads, batches, expiry, transfer, changes, upkeep,
+                       snapshots .tick
 
 One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
 the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
@@ -59,6 +60,7 @@ from node.snapshots import WINDOW_BYTES, Snapshots
 from node.transfer import Transfer
 from node.transport import FencedTransport
 from node.upkeep import Upkeep
+from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
@@ -161,16 +163,20 @@ class Core:
         config, disk = self.config, self._disk
         directory = config.node.data_dir / "journal"
         files = JournalFiles(directory, disk, config.journal.segment_bytes_max)
+        term_file = TermFile(directory / "term", disk)
         self.journal = FileJournal(
             files,
-            TermFile(directory / "term", disk),
-            call_soon_threadsafe=self._loop.call_soon_threadsafe,
+            term_file,
+            call_soon_threadsafe=self._soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
-            inline=len(config.members) == 1,
+            settled_index=self.machine.last_applied.index,
+            memory_bytes=config.journal.memory_bytes,
         )
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
+        if term_file.damage is not None:
+            self.log.warning("one copy of the term is damaged, mended", reason=term_file.damage)
 
     def _open_membership(self) -> None:
         config = self.config
@@ -189,7 +195,6 @@ class Core:
             on_removed=self._leave,
         )
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
-        self.journal.set_inline(self.membership.is_alone)
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
 
@@ -288,6 +293,11 @@ class Core:
             settled_index=raft.settled_index,
             follow=self.transport.following.follow,
             installed=self._on_installed,
+            worker=Worker(
+                "snapshot-sync",
+                call_soon_threadsafe=self._soon_threadsafe,
+                on_failure=self._fail,
+            ),
             log=self.log,
             announce=self.introductions.send_roster,
         )
@@ -445,6 +455,7 @@ class Core:
         self.transfer.tick()
         self.changes.tick()
         self.upkeep.tick()
+        self.snapshots.tick()
         self._part()
 
     def _watch_loop(self) -> None:
@@ -466,6 +477,9 @@ class Core:
 
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, work)
+
+    def _soon_threadsafe(self, work: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(self._guard, work, *arguments)
 
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
         """Raises WireError, for the link: what a peer says is no reason to stop this node."""
@@ -505,7 +519,6 @@ class Core:
         readers = roster.learners | (self.changes.parting & linked.keys())
         self.transport.reconfigure(linked, (roster.voters | readers) - {me})
         self.raft.reconfigure(roster.voters, readers)
-        self.journal.set_inline(self.membership.is_alone)
         if not self.membership.is_waiting:
             self._leaving_until_s = self.batches.leaving = None
         elif self.batches.leaving is None and self._leaving_until_s is None:
@@ -576,6 +589,7 @@ class Core:
         raft = self.raft
         self.log.info("role", role=raft.role(), term=raft.term(), leader=raft.leader_id())
         if not raft.is_leader():
+            self.transport.leading.end()
             self.snapshots.abort_outgoing()
         self.expiry.on_change()
         self.batches.on_change()

@@ -125,11 +125,6 @@ class Membership:
         """Whether this node is no member yet, or no more."""
         return not self.current.has(self.node_id)
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether this node is all the voters there are."""
-        return self._voters == {self.node_id}
-
     def votes(self, peer_id: str) -> bool:
         """Whether this member counts."""
         return peer_id in self._voters

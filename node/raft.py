@@ -74,16 +74,18 @@ _syncobj.PIPE_NOTIFIER_ENABLED = False
 def align(journal: FileJournal, machine: FileStateMachine, log: EventLog) -> None:
     """Make the journal hold the state machine's last applied entry, before PySyncObj sees it."""
     last: LogId = machine.last_applied
-    if journal and 1 < journal.first_index >= last.index:
+    if journal and 1 < journal.memory_index >= last.index:
         # PySyncObj starts at the second entry, as if it had been applied.
         raise Fatal(
-            f"the journal begins at {journal.first_index}, the state ends at {last.index}: "
+            f"the journal begins at {journal.memory_index}, the state ends at {last.index}: "
             f"what is between them is lost; wipe this node and let it rejoin"
         )
     if last.index == 0 or (journal and journal.term_at(last.index) == last.term):
         return
     log.warning("journal begins anew behind the state", index=last.index)
     machine.checkpoint()
+    if journal.getCurrentTerm() < last.term:
+        journal.setCurrentTerm(last.term, None)  # it saw that term, and gave no vote in it
     journal.clear()
     for index in (last.index - 1, last.index):
         journal.add(NOOP_COMMAND, index, last.term)
@@ -109,6 +111,8 @@ class Replica(SyncObj):  # type: ignore[misc]
         on_apply: Callable[[int, bytes], None],
     ) -> None:
         self._on_apply = on_apply
+        self._journal: FileJournal = conf.journalFile
+        self._shows_durable_alone = False
         super().__init__(
             Node(node_id),
             [Node(peer) for peer in peer_ids],
@@ -117,6 +121,23 @@ class Replica(SyncObj):  # type: ignore[misc]
             transport=transport,
         )
         self._poller = _NoPoller()
+
+    def commit_and_apply(self) -> None:
+        """One tick."""
+        self._shows_durable_alone = not self._SyncObj__otherNodes
+        try:
+            self._onTick(0)
+        finally:
+            self._shows_durable_alone = False
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:  # noqa: N802
+        """The end of the log. A node that is alone commits all of it in its tick, since nobody's
+        acknowledgement is missing: so there it ends with what is durable (the gate)."""
+        last_index = self._journal.last_index
+        commit_index: int = self.raftCommitIndex
+        if self._shows_durable_alone:
+            return min(last_index, max(self._journal.durable_index, commit_index))
+        return last_index
 
     @replicated  # type: ignore[untyped-decorator]
     def apply(self, batch: bytes) -> None:
@@ -187,7 +208,7 @@ class Raft:
         self._seen: tuple[int, str | None, bool] = (0, None, False)
         self._seen_progress = (0, 0)
         token_path.unlink(missing_ok=True)
-        if journal and journal.first_index > 1:
+        if journal and journal.memory_index > 1:
             token_path.touch()
         conf = SyncObjConf(
             autoTick=False,
@@ -222,10 +243,10 @@ class Raft:
         Raises:
             Fatal: it did not (it only logs what fails there: P12).
         """
-        first_index = self.journal.first_index
+        begin = self.journal.memory_index
         self.tick()
-        if first_index > 1 and self.applied_index() <= first_index:
-            raise Fatal(f"PySyncObj did not start at journal entry {first_index + 1}")
+        if begin > 1 and self.applied_index() <= begin:
+            raise Fatal(f"PySyncObj did not start at journal entry {begin + 1}")
         self._token_path.touch()
 
     # -- PySyncObj's hooks ------------------------------------------------------------------
@@ -357,7 +378,7 @@ class Raft:
         if self._failed:
             return
         try:
-            self._replica._onTick(0)
+            self._replica.commit_and_apply()
             self.journal.flush()
             if not self.is_leader():
                 self.transport.following.continue_apply()
@@ -396,8 +417,6 @@ class Raft:
         self._replica._applyCommand(wrap(KIND_BATCH, stamp(batch, now_ms)), None)
         self._replica._checkCommandsToApply()
         self.journal.flush()
-        if not self.peer_ids:
-            self.kick()  # nobody's acknowledgement will do it
         return True
 
     def append_roster(self, roster: Roster) -> tuple[Entry, ...]:
@@ -442,6 +461,8 @@ class Raft:
     def stand(self) -> bool:
         """Stand for election now (a pre-vote was won, or the leader asked for it)."""
         before = self.term()
+        if not self.peer_ids and self.journal.durable_index < self.journal.last_index:
+            return False  # alone: it would put its first entry behind the durable ones
         # Its own timer is no shorter than three heartbeats, which may be longer than ours.
         self._replica._SyncObj__raftElectionDeadline = 0.0
         self.transport.show_connected()
@@ -460,12 +481,19 @@ class Raft:
         Raises:
             Fatal: PySyncObj did not follow (it only logs what fails there: P12, P15).
         """
+        if self.journal.term_at(index) == self.machine.last_applied.term:
+            return  # it came by entries meanwhile, and what follows it is here: all of it stays
         self._installing = True
         try:
-            self.transport.following.install(peer_id, term)
+            if term == self.term():
+                self.transport.following.install(peer_id, term)
+            else:
+                # Another term has begun while it was installed: of that PySyncObj knows more
+                # than the stream. What is committed is so in every term.
+                self._replica._SyncObj__loadDumpFile(clearJournal=True)
         finally:
             self._installing = False
-        if self.applied_index() != index or self.journal.first_index != index - 1:
+        if self.applied_index() != index or self.journal.memory_index != index - 1:
             raise Fatal(f"PySyncObj did not start anew behind snapshot {index}")
         self.journal.flush()
         self.transport.following.believe_installed(index)

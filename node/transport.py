@@ -295,8 +295,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
                     last_log_term=last_term,
                 )
         elif kind == wire.VOTE:
-            if elections.counts(peer_id, message[1]):
-                self._deliver(peer_id, type="response_vote", term=message[1])
+            self._on_vote(peer_id, message[1])
         elif kind == wire.HIGHER_TERM:
             elections.on_higher_term(message[1])
         elif (
@@ -307,6 +306,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         ):
             self._deliver(peer_id, type="timeout_now", term=message[1])
             elections.begin_transfer()
+
+    def _on_vote(self, peer_id: str, term: int) -> None:
+        if self._elections.counts(peer_id, term):
+            self._deliver(peer_id, type="response_vote", term=term)
 
     def deliver_hopeless_vote_request(self, term: int) -> None:
         """Make PySyncObj a follower in a higher term without a vote: no log is worse."""
@@ -327,6 +330,8 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def on_durable(self) -> None:
         """The journal's sync is done: let go what waited for it."""
         self._elections.release()
+        for peer_id, term in self._elections.early_votes():
+            self._on_vote(peer_id, term)
         if self._state.is_leader():
             self.leading.on_durable()
         else:

@@ -21,8 +21,9 @@
     12    forward       a batch for the leader
     13    read_probe    term, round          14  read_echo    term, round
     15    read_ask      id                   16  read_grant   id, index (0: ask again)
-    17    snapshot_begin  term, index, index's term, size, SHA-256
-    18    snapshot_chunk  offset, bytes      19  snapshot_ack  bytes received, done
+    17    snapshot_begin  term, stream, index, index's term, size, SHA-256
+    18    snapshot_chunk  stream, offset, bytes
+    19    snapshot_ack    stream, bytes received, done
     30    incarnation   of the sender's data directory: the first message on a link
     31    roster        index, roster: committed, as the sender knows it (node.membership)
     32    stranger      the sender's roster's index, the incarnation that it knows in our place
@@ -162,9 +163,9 @@ _SHAPES: Final[dict[int, tuple[Check, ...]]] = {
     READ_ECHO: (_is_count, _is_count),
     READ_ASK: (_is_count,),
     READ_GRANT: (_is_count, _is_count),
-    SNAPSHOT_BEGIN: (_is_count, _is_count, _is_count, _is_count, _is_sha256),
-    SNAPSHOT_CHUNK: (_is_count, _is_bytes),
-    SNAPSHOT_ACK: (_is_count, _is_bool),
+    SNAPSHOT_BEGIN: (_is_count, _is_count, _is_count, _is_count, _is_count, _is_sha256),
+    SNAPSHOT_CHUNK: (_is_count, _is_count, _is_bytes),
+    SNAPSHOT_ACK: (_is_count, _is_count, _is_bool),
     INCARNATION: (_is_incarnation,),
     ROSTER: (_is_count, _is_roster),
     STRANGER: (_is_count, _is_incarnation),

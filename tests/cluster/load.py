@@ -252,3 +252,6 @@ class Counters(_Clients):
                 assert counter.own == list(range(1, total + 1))
         total = int(client.get("c") or 0)
         assert 0 <= total - len(shared) <= self.unknown_count
+        # Both of a step travel in one batch: applied together or not at all, and once.
+        own = sum(int(client.get(f"c{counter.number}") or 0) for counter in self._counters)
+        assert own == total

@@ -25,7 +25,10 @@ from tests.support.crash import Crash
 from tests.support.simulated import SimulatedNode, Simulation, outcome_of
 
 SMALL_JOURNAL = JournalSection(
-    compact_bytes=64 * 1024, retain_bytes=4 * 1024, segment_bytes_max=64 * 1024
+    compact_bytes=64 * 1024,
+    retain_bytes=4 * 1024,
+    segment_bytes_max=64 * 1024,
+    memory_bytes=64 * 1024,
 )
 KEYS_OF_PADDING = 20
 

@@ -42,9 +42,9 @@ EXAMPLES: list[list[Any]] = [
     [wire.READ_ECHO, 4, 1],
     [wire.READ_ASK, 1],
     [wire.READ_GRANT, 1, 9],
-    [wire.SNAPSHOT_BEGIN, 4, 9, 3, 100, SHA256],
-    [wire.SNAPSHOT_CHUNK, 0, b"bytes"],
-    [wire.SNAPSHOT_ACK, 100, True],
+    [wire.SNAPSHOT_BEGIN, 4, 2, 9, 3, 100, SHA256],
+    [wire.SNAPSHOT_CHUNK, 2, 0, b"bytes"],
+    [wire.SNAPSHOT_ACK, 2, 100, True],
     [wire.INCARNATION, "5f0c9e12a4b7d386"],
     [wire.ROSTER, 7, ROSTER],
     [wire.STRANGER, 7, "5f0c9e12a4b7d386"],
@@ -121,7 +121,7 @@ def test_a_nonce_or_a_checksum_of_another_length_is_refused(size_bytes: int) -> 
     with pytest.raises(WireError):
         wire.decode(body(wire.HELLO, 1, "n1", "n2", 7, bytes(size_bytes), 1, 1, 1))
     with pytest.raises(WireError):
-        wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 9, 3, 100, bytes(size_bytes)))
+        wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 2, 9, 3, 100, bytes(size_bytes)))
 
 
 @pytest.mark.parametrize(

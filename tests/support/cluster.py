@@ -61,6 +61,11 @@ class NodeProcess:
         self.data_dir = config.node.data_dir
         self.path = path
         self.settings = list(settings)
+        self.module = "node"
+        """What is run: tests.support.doored has a disk that a test can slow down."""
+        self.environment: dict[str, str] = {}
+        self.prefix: list[str] = []
+        """Words before the interpreter's: whoever runs it in another place."""
         self.process: subprocess.Popen[str] | None = None
         self.lives = 0
         """How often it was started."""
@@ -76,7 +81,8 @@ class NodeProcess:
         assert self.process is None, f"{self.id} runs"
         path = str(ROOT)
         # NB: the module `node` is found by PYTHONPATH; -P keeps the directory we stand in out.
-        words = [sys.executable, "-P", "-m", "node", "serve", "--config", str(self.path)]
+        words = [*self.prefix, sys.executable, "-P", "-m", self.module, "serve"]
+        words += ["--config", str(self.path)]
         for setting in [*self.settings, *settings]:
             words += ["--set", setting]
         self.earlier += self.lines
@@ -93,7 +99,8 @@ class NodeProcess:
                 "PYTHONPATH": path,
                 "PYTHONUNBUFFERED": "1",
                 SUPERVISOR_VARIABLE: str(os.getpid()),
-            },
+            }
+            | self.environment,
         )
         self._reader = threading.Thread(
             target=_read, args=(self.process, self.lines), name=f"read-{self.id}", daemon=True

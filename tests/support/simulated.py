@@ -20,6 +20,7 @@ Proved by: tests/node/test_simulation.py (it finds what the tests break on purpo
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -40,6 +41,7 @@ from node.config import (
 from node.core import Core
 from node.errors import KVError
 from node.journal import FileJournal
+from node.worker import Worker
 from tests.support.crash import Crash, MemoryDisk
 from tests.support.network import Network, SimulatedLinks
 from tests.support.virtual import WALL_AT_START_MS, VirtualClock, VirtualLoop
@@ -63,7 +65,7 @@ class SteppedJournal(FileJournal):
 
     sync_s: float | None = 0.0005
 
-    def __init__(self, *arguments: Any, inline: bool, **options: Any) -> None:
+    def __init__(self, *arguments: Any, inline: bool = False, **options: Any) -> None:
         super().__init__(*arguments, inline=True, **options)
         self._inline = inline
         self._due = False
@@ -76,12 +78,6 @@ class SteppedJournal(FileJournal):
 
     def _start_thread(self) -> None:
         """No thread: the loop's timers."""
-
-    def set_inline(self, inline: bool) -> None:
-        if inline:
-            super().flush()
-            self.sync_now()
-        self._inline = inline
 
     def let_sync(self) -> None:
         """Have what waits synced after `sync_s`; None holds it back until the next call."""
@@ -249,6 +245,7 @@ class Simulation:
         self._patches: list[Any] = [
             mock.patch("node.core.Links", self.network.links),
             mock.patch("node.core.FileJournal", SteppedJournal),
+            mock.patch("node.core.Worker", functools.partial(Worker, threaded=False)),
             mock.patch("statemachine.archive.Job", _DoneJob),
             mock.patch("pysyncobj.syncobj.monotonicTime", self.loop.time),
             mock.patch("pysyncobj.syncobj.random", random.Random(seed)),
