@@ -3,6 +3,7 @@
     cluster                        serve                 node processes
     status  transfer  snapshot     get  set  del  cas    a client of running nodes
     verify  dump                                         files of a stopped node
+    certs                                                certificates for nodes
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
     3 unavailable (certainly not done)   4 outcome unknown   70 fatal
@@ -98,6 +99,7 @@ def _cluster(options: argparse.Namespace) -> int:
             fresh=options.fresh,
             template=options.config,
             restart=not options.no_restart,
+            tls=options.tls,
         )
     )
 
@@ -242,6 +244,17 @@ def _dump(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _certs(options: argparse.Namespace) -> int:
+    from node import certificates
+    from node.clock import Clock
+    from statemachine.fs import Disk
+
+    ids = [word.strip() for word in options.nodes.split(",") if word.strip()]
+    for path in certificates.make(options.dir, ids, options.days, Disk(), Clock().wall_ms()):
+        print(path)
+    return EXIT_DONE
+
+
 _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cluster": _cluster,
     "serve": _serve,
@@ -254,4 +267,5 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "snapshot": _snapshot,
     "verify": _verify,
     "dump": _dump,
+    "certs": _certs,
 }

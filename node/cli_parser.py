@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
     added = command("dump", "Show what is in one file of a data directory, as text.")
     added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
+    _add_certs(command)
     return parser
 
 
@@ -74,6 +75,9 @@ def _add_server_commands(command: _Command) -> None:
         help="settings for all nodes, such as configs/fast.toml; ids and addresses are filled in",
     )
     added.add_argument("--no-restart", action="store_true", help="leave a dead node dead")
+    added.add_argument(
+        "--tls", action="store_true", help="peers speak TLS; certificates are made in DIR/certs"
+    )
 
     added = command("serve", "Run one node, until SIGTERM or Ctrl-C.")
     added.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML")
@@ -83,6 +87,19 @@ def _add_server_commands(command: _Command) -> None:
         default=[],
         metavar="SECTION.KEY=VALUE",
         help="wins over the file; may be given again",
+    )
+
+
+def _add_certs(command: _Command) -> None:
+    added = command(
+        "certs",
+        "Make certificates for nodes, and an authority if DIR has none: DIR/n1.crt, n1.key, ... "
+        "and ca.crt are what [peer] tls_cert, tls_key and tls_ca name. Overwrites nothing.",
+    )
+    added.add_argument("dir", type=Path, metavar="DIR", help="keep DIR/ca.key off the nodes")
+    added.add_argument("--nodes", required=True, metavar="ID[,...]", help="such as n1,n2,n3")
+    added.add_argument(
+        "--days", type=int, default=365, metavar="N", help="how long they are valid (default 365)"
     )
 
 

@@ -4,6 +4,7 @@
     DIR/cluster.json    {"nodes": [{"id", "pid", "client", "peer", "http", "data_dir"}]}
     DIR/n1.toml ...     the whole configuration of each node; `trimaran serve --config` runs it
     DIR/n1/ ...         its data directory (the node's own business)
+    DIR/certs/          with --tls: an authority, and a certificate for each node
 
 Node i has id n<i>, client port base+i-1, peer port base+1000+i-1, HTTP port base+2000+i-1.
 
@@ -32,12 +33,13 @@ from pathlib import Path
 from typing import Final
 
 from node.client import can_listen
+from node.clock import Clock
 from node.config import MEMBERS_MAX, Address, Config, Member, read_document
 from node.errors import ConfigError
 from statemachine.errors import DirectoryInUse, Unavailable
 from statemachine.fs import Disk, Lock, replace_file
 
-__all__ = ["HOST", "Options", "claim", "config_path", "plan", "write_state"]
+__all__ = ["HOST", "Options", "certify", "claim", "config_path", "plan", "write_state"]
 
 HOST: Final = "127.0.0.1"
 PEER_PORTS_ABOVE: Final = 1_000
@@ -67,6 +69,9 @@ class Options:
 
     restart: bool = True
     """Start a node again when it dies."""
+
+    tls: bool = False
+    """Make certificates where there are none yet, and have the peers use them."""
 
 
 def plan(options: Options) -> list[Config]:
@@ -100,10 +105,29 @@ def plan(options: Options) -> list[Config]:
             | {
                 "node": {"id": member.id, "data_dir": str(options.data_dir / member.id)},
                 "cluster": {"members": tables},
-            }
+            },
+            _tls_words(options.data_dir / "certs", member.id) if options.tls else (),
         )
         for member in members
     ]
+
+
+def _tls_words(directory: Path, node_id: str) -> tuple[str, ...]:
+    """Settings that have a node show its certificate."""
+    names = {"tls_cert": f"{node_id}.crt", "tls_key": f"{node_id}.key", "tls_ca": "ca.crt"}
+    return tuple(f"peer.{key}={directory / name}" for key, name in names.items())
+
+
+def certify(options: Options, configs: Sequence[Config], disk: Disk) -> None:
+    """Certificates for the nodes that have none yet."""
+    from node import certificates  # costs time to import, and is seldom wanted
+
+    directory = options.data_dir / "certs"
+    ids = [config.node.id for config in configs]
+    lacking = [node_id for node_id in ids if not disk.exists(directory / f"{node_id}.crt")]
+    if lacking:
+        now_ms = Clock().wall_ms()
+        certificates.make(directory, lacking, certificates.DAYS_MAX, disk, now_ms)
 
 
 def _member(number: int, base_port: int) -> Member:
@@ -149,6 +173,8 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         if options.fresh:
             _remove_old(options.data_dir, disk)
         _refuse_other_members(options, disk)
+        if options.tls:
+            certify(options, configs, disk)
         for config in configs:
             text = config.render().encode("utf-8")
             replace_file(disk, config_path(options.data_dir, config), [_WRITTEN_BY + text])

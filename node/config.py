@@ -11,7 +11,7 @@
 Invariants:
   A Config that exists can be run with: every way of making one runs `problems`.
   ConfigError holds ALL problems, each with the key it is about; nothing starts before.
-  Without a shared secret every peer address is loopback; without a password the own
+  Without TLS or a shared secret every peer address is loopback; without a password the own
   client and HTTP addresses are. A name other than `localhost` never counts as loopback:
   what it resolves to can change after it was checked.
   Secrets are not in repr().
@@ -213,11 +213,12 @@ class Config:
     def _loopback_problems(self, own: Member) -> Problems:
         """A port that asks for no secret is not offered to the network."""
         found: Problems = []
-        if not self.peer.secret:
+        if not self.peer.secret and not self.peer.tls_cert:
             found += [
                 (
                     f"cluster.members.{member.id}.peer",
-                    f"is {member.peer}: an address other than loopback needs peer.secret",
+                    f"is {member.peer}: an address other than loopback needs peer.tls_cert, "
+                    f"peer.tls_key and peer.tls_ca (`trimaran certs` makes them), or peer.secret",
                 )
                 for member in self.members
                 if not member.peer.is_loopback

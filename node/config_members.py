@@ -23,12 +23,24 @@ from typing import Final
 
 from node.config_read import Problems, read_section, unknown_key
 
-__all__ = ["MEMBERS_MAX", "Address", "Member", "member_problems", "read_members"]
+__all__ = [
+    "MEMBERS_MAX",
+    "Address",
+    "Member",
+    "is_node_id",
+    "member_problems",
+    "read_members",
+]
 
 MEMBERS_MAX: Final = 9
 """More replicas make every write slower and nothing safer."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def is_node_id(text: str) -> bool:
+    """Whether a node may be called so."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -113,7 +125,7 @@ def member_problems(members: Sequence[Member]) -> Problems:
     owners: dict[object, str] = {}
     for member in members:
         name = f"cluster.members.{member.id}"
-        if not _ID.fullmatch(member.id):
+        if not is_node_id(member.id):
             found.append(
                 (f"{name}.id", "must be 1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit")
             )

@@ -34,7 +34,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from node import wire
+from node import tls, wire
 from node.batches import Batches
 from node.clock import Clock
 from node.config import Config
@@ -49,7 +49,7 @@ from node.logs import EventLog
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.service import Service
-from node.snapshots import Snapshots
+from node.snapshots import WINDOW_BYTES, Snapshots
 from node.transfer import Transfer
 from node.transport import FencedTransport
 from node.upkeep import Upkeep
@@ -163,7 +163,13 @@ class Core:
             config.others,
             epoch=self.identity.epoch,
             secret=config.peer.secret,
+            tls=tls.load(config.peer, config.node.id, self._disk, clock.wall_ms()),
             frame_bytes_max=config.peer.frame_bytes_max,
+            # Entries stop at the configured size (node.leading). Beyond it there is room for what
+            # was begun, a snapshot's window and forwarded batches: who lets more pile up is gone.
+            send_buffer_bytes_max=config.peer.send_buffer_bytes_max
+            + 4 * config.peer.frame_bytes_max
+            + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
             log=self.log,
             events=LinkEvents(
@@ -389,7 +395,15 @@ class Core:
         self._loop.call_soon(self._guard, work)
 
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
-        self._guard(self.transport.receive, peer_id, message)
+        """Raises WireError, for the link: what a peer says is no reason to stop this node."""
+        if self._ended:
+            return
+        try:
+            self.transport.receive(peer_id, message)
+        except wire.WireError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one door
+            self._fail(error)
 
     def _on_durable(self) -> None:
         if self._started:

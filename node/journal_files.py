@@ -56,6 +56,7 @@ from statemachine.segment import (
     SEGMENT_HEADER_BYTES,
     read_segment,
     segment_header,
+    segment_salt,
 )
 
 __all__ = ["JournalFiles", "TermFile"]
@@ -73,6 +74,7 @@ class _Segment:
     sequence: int
     path: Path
     first_index: int
+    salt: int
     size_bytes: int = SEGMENT_HEADER_BYTES
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     """Where the frame of entry `first_index + i` starts."""
@@ -139,7 +141,8 @@ class JournalFiles:
         if self._segments and contents.sequence != self._sequence + 1:
             raise Corrupt(path, 0, f"segment {self._sequence + 1} is missing before it")
         self._sequence = contents.sequence
-        segment = _Segment(contents.sequence, path, contents.first_index, contents.good_bytes)
+        facts = (contents.first_index, contents.salt, contents.good_bytes)
+        segment = _Segment(contents.sequence, path, *facts)
         for offset, frame in contents.frames:
             if frame.kind == KIND_MARK:
                 continue
@@ -168,7 +171,8 @@ class JournalFiles:
     def _encode(
         self, buffers: list[bytes], kind: int, index: int, term: int, payload: bytes
     ) -> int:
-        header, body = encode_frame(kind, index, term, self._durable_bytes, payload)
+        salt = self._segments[-1].salt
+        header, body = encode_frame(kind, index, term, self._durable_bytes, payload, salt)
         buffers.append(header)
         if body:
             buffers.append(body)
@@ -189,12 +193,11 @@ class JournalFiles:
         self._sequence += 1
         path = self._directory / f"{self._sequence:08d}.seg"
         self._file = self._disk.open_log(path, create=True)
-        self._file.write(
-            [segment_header(JOURNAL_MAGIC, _POLICY_ALWAYS, self._sequence, first_index)]
-        )
+        header = segment_header(JOURNAL_MAGIC, _POLICY_ALWAYS, self._sequence, first_index)
+        self._file.write([header])
         self._file.sync()
         self._disk.sync_dir(self._directory)
-        self._segments.append(_Segment(self._sequence, path, first_index))
+        self._segments.append(_Segment(self._sequence, path, first_index, segment_salt(header)))
         self._durable_bytes = self._marked_bytes = SEGMENT_HEADER_BYTES
 
     def sync(self) -> None:

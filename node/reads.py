@@ -45,6 +45,8 @@ __all__ = ["Level", "ReadWaiter", "Reads"]
 LEASE_FRACTION: Final = 0.9
 AGAIN_S: Final = 0.1
 """Probes and asks that nobody answered are sent again after this."""
+ASKS_MAX: Final = 1_000
+"""Asks of peers that share a round. One more is dropped: it comes again after AGAIN_S."""
 ROUNDS_MAX: Final = 2
 """Rounds under way at once: one on its way out while the other comes back."""
 
@@ -281,7 +283,7 @@ class Reads:
         """A follower has reads that wait."""
         if self._source.is_leader():
             asks = self._group().asks
-            if (peer_id, number) not in asks:
+            if len(asks) < ASKS_MAX and (peer_id, number) not in asks:
                 asks.append((peer_id, number))
             self._schedule()
         else:

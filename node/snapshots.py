@@ -166,7 +166,8 @@ class Snapshots:
         stream = self._outgoing.get(peer_id)
         if stream is None:
             return
-        stream.acked_bytes = max(stream.acked_bytes, received_bytes)
+        # NB: no more than was sent, or the whole file would be queued at once.
+        stream.acked_bytes = max(stream.acked_bytes, min(received_bytes, stream.sent_bytes))
         if done:
             self._log.info("snapshot stream ends", to=peer_id, index=stream.index)
             self.abort(peer_id)

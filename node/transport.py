@@ -10,6 +10,11 @@
     forward           a peer's batch for the leader
     anything else     refused (P3, P5)
 
+No bytes of a peer stop this node. What cannot be true is a WireError, which costs the peer its
+link and nothing else: a term far above ours, an acknowledgement of what was never sent, a batch
+in another node's name, entries that contradict what is applied here (node.following). What is
+only false (a peer with the right credentials that lies) Raft does not defend against.
+
 PySyncObj is told of connections only while this node leads or stands (P17): see node.elections.
 
 On a crash nothing here is needed again: what was acknowledged is in the journal.
@@ -23,7 +28,7 @@ tests/node/test_simulation.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -42,6 +47,18 @@ if TYPE_CHECKING:
     from node.snapshots import Snapshots
 
 __all__ = ["Deliver", "FencedTransport", "RaftState"]
+
+
+TERM_STEP_MAX: Final = 1 << 24
+"""Elections lead no further above our term. Without it one message could use up all terms."""
+_WITH_TERM: Final = frozenset(
+    (
+        *(wire.APPEND, wire.ACK, wire.VOTE_REQUEST, wire.VOTE, wire.PRE_VOTE, wire.PRE_GRANT),
+        *(wire.HIGHER_TERM, wire.TIMEOUT_NOW, wire.READ_PROBE, wire.READ_ECHO),
+        wire.SNAPSHOT_BEGIN,
+    )
+)
+"""Messages whose first field is the term of their sender, or one that it seeks."""
 
 
 class RaftState(Protocol):
@@ -184,8 +201,14 @@ class FencedTransport(Transport):  # type: ignore[misc]
     # -- in -------------------------------------------------------------------------------
 
     def receive(self, peer_id: str, message: wire.Message) -> None:
-        """A checked message of a peer. Fatal leaves through here to the node's one door."""
+        """A checked message of a peer. Fatal leaves through here to the node's one door.
+
+        Raises:
+            WireError: it cannot be true. Nothing of it was used.
+        """
         kind = message[0]
+        if kind in _WITH_TERM and message[1] > self._state.term() + TERM_STEP_MAX:
+            raise wire.WireError(f"claims a term more than {TERM_STEP_MAX} above ours")
         if kind == wire.APPEND:
             self.following.on_append(peer_id, *message[1:])
         elif kind == wire.ACK:
@@ -213,7 +236,13 @@ class FencedTransport(Transport):  # type: ignore[misc]
             self.leading.on_ack(peer_id, next_index, reset, success)
 
     def _on_forward(self, peer_id: str, batch: bytes) -> None:
-        """A peer's batch for the leader. It sends again by itself if this is not the leader."""
+        """A peer's batch for the leader. It sends again by itself if this is not the leader.
+
+        In its own name: one in ours, of a later epoch, would have us take ourselves for wiped.
+        """
+        head = wire.head_of(batch)
+        if head is None or head.origin.rpartition(b":")[0] != peer_id.encode():
+            raise wire.WireError("a batch in another node's name")
         try:
             self._state.propose(batch)
         except Rejected as error:

@@ -42,7 +42,7 @@ from statemachine.fs import Disk, FileSystem
 from statemachine.incoming import SnapshotReceiver
 from statemachine.machine import FileStateMachine
 from statemachine.store import ALREADY_APPLIED, DUPLICATE, GAP, NotRun, Outcome, Refusal, Result
-from statemachine.wal import WalConfig
+from statemachine.wal_config import WalConfig
 
 __all__ = [
     "ALREADY_APPLIED",

@@ -32,6 +32,7 @@ from statemachine.segment import (
     SEGMENT_HEADER_BYTES,
     WAL_MAGIC,
     read_segment,
+    segment_salt,
 )
 from statemachine.snapshot import METADATA_MAGIC, check_snapshot, read_metadata
 
@@ -91,7 +92,7 @@ def _segment_lines(path: Path, data: bytes, magic: bytes) -> Iterator[str]:
             pass  # The verdict says it.
     offset_bytes = SEGMENT_HEADER_BYTES
     while offset_bytes < len(data):
-        decoded = decode_frame(data, offset_bytes)
+        decoded = decode_frame(data, offset_bytes, segment_salt(data))
         if isinstance(decoded, str):
             break
         frame, end = decoded

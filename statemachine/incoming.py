@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -85,11 +86,19 @@ def read_snapshot(
 
 
 class SnapshotReceiver:
-    """Collects one incoming snapshot. A crash, `abort` or the next `begin` forgets it."""
+    """Collects one incoming snapshot. A crash, `abort` or the next `begin` forgets it.
 
-    def __init__(self, disk: FileSystem, directory: Path) -> None:
+    Args:
+        guard: entered around whatever touches the disk; a failure there ends the machine, because
+            a disk that failed once cannot be believed, whoever wrote.
+    """
+
+    def __init__(
+        self, disk: FileSystem, directory: Path, guard: AbstractContextManager[None]
+    ) -> None:
         self._disk = disk
         self._directory = directory
+        self._guard = guard
         self._file: WriteFile | None = None
         self._metadata: SnapshotMetadata | None = None
         self._sha256 = hashlib.sha256()
@@ -98,8 +107,9 @@ class SnapshotReceiver:
     def begin(self, metadata: SnapshotMetadata) -> None:
         """Start over, empty: what an earlier transfer left is gone."""
         self.abort()
-        self._disk.make_dir(self._directory)
-        self._file = self._disk.open_write(self._directory / SNAPSHOT_NAME)
+        with self._guard:
+            self._disk.make_dir(self._directory)
+            self._file = self._disk.open_write(self._directory / SNAPSHOT_NAME)
         self._metadata = metadata
         self._sha256 = hashlib.sha256()
         self.received_bytes = 0
@@ -113,7 +123,8 @@ class SnapshotReceiver:
         if self.received_bytes + len(chunk) > metadata.size_bytes:
             self.abort()
             raise Rejected(f"the snapshot is longer than the {metadata.size_bytes} bytes it names")
-        file.write(chunk)
+        with self._guard:
+            file.write(chunk)
         self._sha256.update(chunk)
         self.received_bytes += len(chunk)
 
@@ -130,10 +141,11 @@ class SnapshotReceiver:
         if self._sha256.digest() != metadata.checksum:
             self.abort()
             raise Rejected("the SHA-256 of the received snapshot is not the one it names")
-        file.sync()
-        file.close()
-        self._file = None
-        write_metadata(self._disk, self._directory / METADATA_NAME, metadata)
+        with self._guard:
+            file.sync()
+            file.close()
+            self._file = None
+            write_metadata(self._disk, self._directory / METADATA_NAME, metadata)
         return self._directory
 
     def abort(self) -> None:
@@ -142,7 +154,8 @@ class SnapshotReceiver:
             self._file.close()
             self._file = None
         self._metadata = None
-        self._disk.remove_tree(self._directory)
+        with self._guard:
+            self._disk.remove_tree(self._directory)
 
     def _begun(self) -> tuple[WriteFile, SnapshotMetadata]:
         if self._file is None or self._metadata is None:

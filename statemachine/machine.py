@@ -28,6 +28,7 @@ tests/statemachine/test_seed_defects.py, tests/statemachine/test_crash.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -45,7 +46,8 @@ from statemachine.reads import Reads
 from statemachine.recovery import recover
 from statemachine.store import ALREADY_APPLIED, Outcome, Store
 from statemachine.terms import LogTerms
-from statemachine.wal import WalConfig, WalFrame
+from statemachine.wal import WalFrame
+from statemachine.wal_config import WalConfig
 
 __all__ = ["FileStateMachine"]
 
@@ -286,11 +288,12 @@ class FileStateMachine(Reads):
         The caller closes the file; it stays readable when the snapshot is replaced.
         """
         self._check()
-        return self._archive.snapshots.open_newest()
+        with _FailStop(self):
+            return self._archive.snapshots.open_newest()
 
     def snapshot_receiver(self) -> SnapshotReceiver:
         """Collects an incoming snapshot for `apply_snapshot_from_file`."""
-        return SnapshotReceiver(self._disk, self._paths.incoming)
+        return SnapshotReceiver(self._disk, self._paths.incoming, _FailStop(self))
 
     def apply_snapshot_from_file(self, metadata: SnapshotMetadata, directory: Path) -> None:
         """Replace the whole state, durably, by the snapshot in `directory`: all or nothing.
@@ -300,6 +303,7 @@ class FileStateMachine(Reads):
                 included entry), or unreadable. Nothing changed.
         """
         self._check()
+        self._check_newer(metadata)
         with _FailStop(self):
             self._settle(self._archive.stop)
         self.start_install(metadata, directory)
@@ -315,17 +319,20 @@ class FileStateMachine(Reads):
         Raises: Rejected when it is older than the state.
         """
         self._check()
-        if metadata.last_included.index < self._terms.last_index:
-            raise Rejected(
-                f"the snapshot of {metadata.last_included} is older than the state, "
-                f"which is at {self._terms.last}"
-            )
+        self._check_newer(metadata)
         with _FailStop(self):
             if self._archive.busy:
                 return False
             self._install_outcome = None
             self._archive.start_install(metadata, Path(directory), self._terms.last_index)
             return True
+
+    def _check_newer(self, metadata: SnapshotMetadata) -> None:
+        if metadata.last_included.index < self._terms.last_index:
+            raise Rejected(
+                f"the snapshot of {metadata.last_included} is older than the state, "
+                f"which is at {self._terms.last}"
+            )
 
     @property
     def install_outcome(self) -> SnapshotMetadata | Rejected | None:
@@ -435,7 +442,7 @@ class FileStateMachine(Reads):
         self._refusal = lambda: Fatal(reason)
 
 
-class _FailStop:
+class _FailStop(AbstractContextManager[None]):
     """Around what may fail half-way: whatever is not a plain refusal ends the machine."""
 
     __slots__ = ("_machine",)

@@ -31,6 +31,7 @@ __all__ = [
     "SNAPSHOT_NAME",
     "Paths",
     "checkpoint_sequence",
+    "segment_name",
     "segment_sequence",
     "snapshot_place",
 ]
@@ -74,7 +75,7 @@ class Paths:
         return self.snapshots / f"incoming{TEMPORARY_SUFFIX}"
 
     def segment(self, sequence: int) -> Path:
-        return self.wal / f"{sequence:016d}.wal"
+        return self.wal / segment_name(sequence)
 
     def checkpoint(self, sequence: int) -> Path:
         return self.checkpoints / f"{sequence:016d}.img"
@@ -84,6 +85,11 @@ class Paths:
 
     def snapshot(self, last: LogId) -> Path:
         return self.snapshots / f"{last.index:020d}@{last.term:020d}"
+
+
+def segment_name(sequence: int) -> str:
+    """What a segment's file is called."""
+    return f"{sequence:016d}.wal"
 
 
 def segment_sequence(name: str) -> int | None:

@@ -43,7 +43,7 @@ from statemachine.entries import RecoveryReport, TornTail
 from statemachine.errors import Corrupt, Rejected
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_MARK, KIND_NOOP, Frame
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem
-from statemachine.paths import Paths, segment_sequence
+from statemachine.paths import Paths, segment_name, segment_sequence
 from statemachine.segment import (
     POLICIES,
     WAL_MAGIC,
@@ -53,7 +53,8 @@ from statemachine.segment import (
 )
 from statemachine.store import Store
 from statemachine.terms import LogTerms
-from statemachine.wal import Wal, WalConfig
+from statemachine.wal import Wal
+from statemachine.wal_config import WalConfig
 
 __all__ = ["DirectoryState", "Recovered", "read_directory", "recover"]
 
@@ -227,12 +228,11 @@ def _follows(
         return True
     if contents.before_bytes in (0, before.good_bytes):
         return True
-    reason = (
-        f"segment {state.newest} has {before.good_bytes} bytes, and had {contents.before_bytes}"
-    )
-    if contents.before_bytes < before.good_bytes or _is_vouched_for(disk, [path, *later]):
-        raise Corrupt(path, 0, reason)
-    state.torn = TornTail(path, 0, contents.file_bytes, reason)
+    before_path, ends = path.with_name(segment_name(state.newest)), before.good_bytes
+    reason = f"ends after {ends} bytes, and had {contents.before_bytes} when the next was begun"
+    if contents.before_bytes < ends or _is_vouched_for(disk, [path, *later]):
+        raise Corrupt(before_path, ends, reason)
+    state.torn = TornTail(before_path, ends, contents.file_bytes, reason)
     return False
 
 
@@ -285,7 +285,7 @@ def _open_wal(
         offset_bytes, mark = contents.frames[-1]
         if mark.durable_bytes == offset_bytes:
             recorded_bytes = contents.good_bytes  # All but the mark itself is recorded.
-    wal.resume(contents.good_bytes, recorded_bytes)
+    wal.resume(contents.good_bytes, recorded_bytes, contents.salt)
     if POLICIES[contents.policy] != config.sync:
         wal.rotate(next_index)  # The header of a segment says how all of it was synced.
     return wal

@@ -8,7 +8,7 @@ The WAL and the Raft journal are runs of segment files with rising sequence numb
     | 8     | u32     | u8     | 3    | u64      | u64         | u64           | 20   | u32   |
     +-------+---------+--------+------+----------+-------------+---------------+------+-------+
     | frames (frame.py), one after the other, to the end of the file                          |
-    crc32c covers bytes 0 .. 60. Integers are little-endian.
+    crc32c covers bytes 0 .. 60, and salts the frames. Integers are little-endian.
 
 `policy` is how the file was synced (0 always, 1 interval, 2 checkpoint); `sequence` counts the
 segments of a log, by one; no frame's index lies below `first index`; `bytes before` is the size
@@ -62,12 +62,13 @@ __all__ = [
     "SegmentContents",
     "read_segment",
     "segment_header",
+    "segment_salt",
     "vouches_for_earlier",
 ]
 
 WAL_MAGIC: Final = b"TRIMWAL\0"
 JOURNAL_MAGIC: Final = b"TRIMJNL\0"
-SEGMENT_VERSION: Final = 1
+SEGMENT_VERSION: Final = 2
 POLICIES: Final = ("always", "interval", "checkpoint")
 """Names of the sync policies, by their number in the header."""
 
@@ -84,7 +85,7 @@ class SegmentContents:
     `good_bytes` is where the log ends in this file; `torn` says why that is before
     `file_bytes`, None when it is not. `durable_bytes` is the highest mark that was found.
     A segment whose header is torn has good_bytes 0, sequence 0 and no frames.
-    `before_bytes`: of the segment before, 0 when it is not said.
+    `before_bytes`: of the segment before, 0 when it is not said. `salt`: of its frames.
     """
 
     version: int = 0
@@ -92,6 +93,7 @@ class SegmentContents:
     sequence: int = 0
     first_index: int = 0
     before_bytes: int = 0
+    salt: int = 0
     frames: list[tuple[int, Frame]] = field(default_factory=list)
     durable_bytes: int = 0
     good_bytes: int = 0
@@ -105,6 +107,12 @@ def segment_header(
     """The first 64 bytes of a segment file."""
     rest = _HEADER.pack(magic, SEGMENT_VERSION, policy, sequence, first_index, before_bytes)
     return rest + _CRC.pack(google_crc32c.value(rest))
+
+
+def segment_salt(header: bytes) -> int:
+    """What the checksums of the segment's frames start from."""
+    salt: int = _CRC.unpack_from(header, SEGMENT_HEADER_BYTES - _CRC.size)[0]
+    return salt
 
 
 def read_segment(path: Path, data: bytes, magic: bytes, *, newest: bool) -> SegmentContents:
@@ -133,6 +141,7 @@ def read_segment(path: Path, data: bytes, magic: bytes, *, newest: bool) -> Segm
         contents.first_index,
         contents.before_bytes,
     ) = _HEADER.unpack_from(data)
+    contents.salt = segment_salt(data)
     _read_frames(path, data, contents, newest=newest)
     return contents
 
@@ -150,7 +159,16 @@ def vouches_for_earlier(path: Path, data: bytes, magic: bytes) -> bool:
 
 
 def _has_mark(data: bytes) -> bool:
-    return any(True for _ in find_frames(data, SEGMENT_HEADER_BYTES, 0))
+    # The header may be damaged: then the salt as it stands there is right, or, if that is what was
+    # damaged, the one that the rest of the header gives.
+    if len(data) < SEGMENT_HEADER_BYTES:
+        return False
+    computed: int = google_crc32c.value(data[: SEGMENT_HEADER_BYTES - _CRC.size])
+    return any(
+        True
+        for salt in {segment_salt(data), computed}
+        for _ in find_frames(data, SEGMENT_HEADER_BYTES, 0, salt)
+    )
 
 
 def _header_problem(path: Path, data: bytes, magic: bytes) -> str | None:
@@ -163,10 +181,10 @@ def _header_problem(path: Path, data: bytes, magic: bytes) -> str | None:
     if found_magic != magic:
         raise Corrupt(path, 0, f"magic is {found_magic!r}, not {magic!r}: another kind of file")
     # Every version keeps the first 12 bytes and the checksum in the last 4 of 64.
-    if version > SEGMENT_VERSION:
+    if version != SEGMENT_VERSION:
         raise Unsupported(path, version, SEGMENT_VERSION)
-    if version < 1 or policy >= len(POLICIES):
-        raise Corrupt(path, 0, f"segment version {version}, policy {policy} make no sense")
+    if policy >= len(POLICIES):
+        raise Corrupt(path, 0, f"there is no sync policy {policy}")
     return None
 
 
@@ -175,7 +193,7 @@ def _read_frames(path: Path, data: bytes, contents: SegmentContents, *, newest: 
     mark_bytes = 0
     reason: str | None = None
     while offset_bytes < len(data):
-        decoded = decode_frame(data, offset_bytes)
+        decoded = decode_frame(data, offset_bytes, contents.salt)
         if isinstance(decoded, str):
             reason = decoded
             break
@@ -192,7 +210,7 @@ def _read_frames(path: Path, data: bytes, contents: SegmentContents, *, newest: 
         return
     if not newest:
         raise Corrupt(path, offset_bytes, f"{reason}, in a segment that was synced whole")
-    for witness_bytes in find_frames(data, offset_bytes + 1, offset_bytes):
+    for witness_bytes in find_frames(data, offset_bytes + 1, offset_bytes, contents.salt):
         raise Corrupt(
             path,
             offset_bytes,

@@ -199,6 +199,11 @@ class Snapshots:
             elif name.endswith(TEMPORARY_SUFFIX):
                 disk.unlink(path)
                 self.removed.append(f"{paths.snapshots.name}/{name}")
+        for place in self.places():
+            # A kill leaves names that only the page cache knows. What is shown has to stay: Raft's
+            # journal is cut on its account.
+            disk.sync_dir(paths.snapshot(place))
+        disk.sync_dir(paths.snapshots)
         self.metadata: SnapshotMetadata | None = None
         """Of the last snapshot; None: there is none."""
         if disk.exists(paths.snapshot_record):

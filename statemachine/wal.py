@@ -4,13 +4,7 @@
     wal/0000000000000005.wal   newest: grows at its end
     wal/0000000000000006.wal   `checkpoint` only: the next one, made ahead: a name and nothing else
 
-    append(frames) = one write of all of them, then a sync if the policy says so:
-      always      after every append: what `append` returned for is on the disk.
-                  Price: an fdatasync a chunk (0.1-0.3 ms on a good disk)
-      interval    when interval_ms have passed since the last one (here or in `poll`).
-                  Price: a power cut loses up to interval_ms of what was acknowledged
-      checkpoint  at flush, close and in the background: for a machine whose entries are durable
-                  elsewhere (Raft's journal). Price: a power cut loses what was not synced yet
+    append(frames) = one write of all of them, then a sync if the policy (wal_config.py) says so
 
 Under `always` and `interval` a new segment is made when it is needed: the old one is synced first.
 Under `checkpoint` no append and no rotation waits for the disk: a thread (tender.py) makes the next
@@ -32,17 +26,22 @@ Proved by: tests/statemachine/test_wal.py, tests/statemachine/test_background.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from statemachine.errors import Rejected
 from statemachine.frame import KIND_MARK, encode_frame
 from statemachine.fs import FileSystem, LogFile
 from statemachine.paths import Paths
-from statemachine.segment import POLICIES, SEGMENT_HEADER_BYTES, WAL_MAGIC, segment_header
+from statemachine.segment import (
+    POLICIES,
+    SEGMENT_HEADER_BYTES,
+    WAL_MAGIC,
+    segment_header,
+    segment_salt,
+)
 from statemachine.tender import Tended, Tender
+from statemachine.wal_config import WalConfig
 
-__all__ = ["Wal", "WalConfig", "WalFrame"]
+__all__ = ["Wal", "WalFrame"]
 
 _MIB: Final = 1024 * 1024
 _AHEAD_BYTES: Final = 4 * _MIB
@@ -52,38 +51,6 @@ _WAIT_FACTOR: Final = 4
 
 WalFrame = tuple[int, int, int, bytes]
 """(kind, index, term, payload): what an owner appends."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalConfig:
-    """[wal]: how writes reach the disk.
-
-    Raises: Rejected on a value that makes no sense.
-    """
-
-    sync: Literal["always", "interval", "checkpoint"] = "always"
-    """always: an fdatasync per chunk. interval: power loss costs up to interval_ms of writes.
-    checkpoint: for a machine under Raft, whose journal already holds every entry: power loss
-    costs what a background thread has not synced yet, and no write ever waits for the disk."""
-
-    interval_ms: int = 100
-    """With sync = interval: the longest a write waits for its fdatasync."""
-
-    segment_bytes_max: int = 64 * _MIB
-    """Start a new segment after this many bytes. Soft: a chunk is never split, and under
-    `checkpoint` the old one grows on while the next is made. Smaller segments free space sooner
-    after a checkpoint and cost two fsyncs each."""
-
-    def __post_init__(self) -> None:
-        if self.sync not in POLICIES:
-            raise Rejected(f"wal.sync is {self.sync!r}: it must be one of {', '.join(POLICIES)}")
-        if self.interval_ms < 1:
-            raise Rejected(f"wal.interval_ms is {self.interval_ms}: it must be >= 1")
-        if self.segment_bytes_max < SEGMENT_HEADER_BYTES:
-            raise Rejected(
-                f"wal.segment_bytes_max is {self.segment_bytes_max}: "
-                f"it must be >= {SEGMENT_HEADER_BYTES}"
-            )
 
 
 class Wal:
@@ -116,6 +83,7 @@ class Wal:
         """Bytes of all frames that this object wrote, marks included."""
         self._log: LogFile | None = None
         self._tender = Tender(disk, paths)
+        self._salt = 0
         self._durable_bytes = 0
         """What of the newest segment is known to be synced; 0: not even those before it."""
         self._recorded_bytes = 0
@@ -135,7 +103,7 @@ class Wal:
         """The size of the newest segment."""
         return self._log.size_bytes if self._log is not None else 0
 
-    def resume(self, good_bytes: int, recorded_bytes: int) -> None:
+    def resume(self, good_bytes: int, recorded_bytes: int, salt: int) -> None:
         """Go on at the end of the newest segment, which recovery has read.
 
         Cuts what is behind `good_bytes`, and syncs all before it: what was read may still have
@@ -147,6 +115,7 @@ class Wal:
         log.sync()
         self._disk.sync_dir(self._paths.wal)
         self._log = log
+        self._salt = salt
         self._durable_bytes = good_bytes
         self._recorded_bytes = max(recorded_bytes, SEGMENT_HEADER_BYTES)
 
@@ -156,10 +125,10 @@ class Wal:
         Raises: DiskFailed; the log must not be used any more then.
         """
         log = self._room(frames[0][1])
-        durable_bytes = self._durable_bytes
+        durable_bytes, salt = self._durable_bytes, self._salt
         buffers: list[bytes] = []
         for kind, index, term, payload in frames:
-            buffers += encode_frame(kind, index, term, durable_bytes, payload)
+            buffers += encode_frame(kind, index, term, durable_bytes, payload, salt)
         self.appended_bytes += log.write(buffers)
         self._written(durable_bytes)
 
@@ -167,7 +136,8 @@ class Wal:
         """`append` of one frame: the way of every batch under Raft, so without the lists."""
         log = self._room(index)
         durable_bytes = self._durable_bytes
-        self.appended_bytes += log.write(encode_frame(kind, index, term, durable_bytes, payload))
+        frame = encode_frame(kind, index, term, durable_bytes, payload, self._salt)
+        self.appended_bytes += log.write(frame)
         self._written(durable_bytes)
 
     def _room(self, index: int) -> LogFile:
@@ -238,6 +208,7 @@ class Wal:
         header = segment_header(WAL_MAGIC, self._policy, self.sequence, first_index, before_bytes)
         log.write((header,))
         self._log = log
+        self._salt = segment_salt(header)
         self._durable_bytes = self._recorded_bytes = self._idle_at_bytes = 0
 
     def sync(self) -> None:
@@ -260,7 +231,9 @@ class Wal:
         if self._recorded_bytes == self._durable_bytes or self._idle_at_bytes == log.size_bytes:
             return
         durable_bytes = self._durable_bytes
-        self.appended_bytes += log.write(encode_frame(KIND_MARK, 0, 0, durable_bytes, b""))
+        self.appended_bytes += log.write(
+            encode_frame(KIND_MARK, 0, 0, durable_bytes, b"", self._salt)
+        )
         self._recorded_bytes = durable_bytes
         # Everything before this mark is synced. A mark needs no mark of its own, or an idle log
         # would grow.

@@ -30,7 +30,8 @@ DOORS = {
     "hiredis": {"node.resp"},
     "uvloop": {"node.cli"},
     "socket": {"node.server", "node.transport", "node.links", "node.client"},
-    "ssl": {"node.server", "node.transport", "node.links", "node.client"},
+    "ssl": {"node.server", "node.client", "node.tls"},
+    "cryptography": {"node.certificates"},
     "fcntl": {"statemachine.fs"},
     "shutil": {"statemachine.fs"},
     "pickle": set(),
@@ -51,7 +52,6 @@ LINES_MAX = 300
 LONG = {
     "node/core.py": "the parts of a replica, put together and taken apart in one order",
     "node/journal.py": "the list that pysyncobj reads and its sync thread, in step",
-    "node/links.py": "dialling and accepting are one handshake, read side by side",
     "node/raft.py": "every seam of pysyncobj that is used, in the one room that may use them",
     "node/reads.py": "leader's and follower's half of ReadIndex, and the leader lease",
     "node/resp.py": "one parser, with hiredis and without",

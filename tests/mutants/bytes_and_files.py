@@ -109,9 +109,10 @@ BYTES_AND_FILES = [
     Mutant(
         "the names of new directories are not synced",
         _FS,
-        "        for directory in made:\n            self.sync_dir(directory.parent)\n",
-        "",
-        _TEST_FS + "test_the_names_of_new_directories_are_synced_from_the_inside_out",
+        "                directory.mkdir(exist_ok=True)\n"
+        "                self.sync_dir(directory.parent)\n",
+        "                directory.mkdir(exist_ok=True)\n",
+        _TEST_FS + "test_make_dir_syncs_the_names_from_the_last_directory_that_was_there",
     ),
     Mutant(
         "a short write is the end of it",

@@ -7,6 +7,8 @@ from tests.mutants.mutant import Mutant
 __all__ = ["RULES_AND_READS"]
 
 _RULES = "statemachine/rules.py"
+_STRINGS = "statemachine/rules_strings.py"
+_KEYS = "statemachine/rules_keys.py"
 _COMMANDS = "statemachine/commands.py"
 _TERMS = "statemachine/terms.py"
 _READS = "statemachine/reads.py"
@@ -20,71 +22,71 @@ _CONFORMANCE_LEASES = "tests/statemachine/test_conformance_leases.py::"
 RULES_AND_READS = [
     Mutant(
         "a swap that expects nothing swaps anything",
-        _RULES,
+        _STRINGS,
         "    if keys.live(swap.key) != expected:",
         "    if expected is not None and keys.live(swap.key) != expected:",
         _CONFORMANCE + "test_cas_none_on_existing_key",
     ),
     Mutant(
         "seconds are taken for milliseconds",
-        _RULES,
-        "(ttl_ms or ttl_secs * 1000)",
-        "(ttl_ms or ttl_secs)",
+        _STRINGS,
+        "ttl_ms or ttl_secs * 1000,",
+        "ttl_ms or ttl_secs,",
         _CONFORMANCE_LEASES + "test_register_and_get_expired",
     ),
     Mutant(
         "a TTL counts from the beginning of time",
-        _RULES,
-        "expire_at_ms or keys.clock_ms + (",
-        "expire_at_ms or (",
+        _STRINGS,
+        "expire_at_ms or keys.clock_ms + ttl_ms",
+        "expire_at_ms or ttl_ms",
         _TEST_RULES_LEASES + "test_insert_sets_the_deadline_that_it_names",
     ),
     Mutant(
         "a TTL beyond the clock is taken",
-        _RULES,
-        "    return deadline_ms if deadline_ms <= TIME_MS_MAX else _BAD_SET_TIME",
+        _STRINGS,
+        "    return deadline_ms if deadline_ms <= TIME_MS_MAX else BAD_SET_TIME",
         "    return deadline_ms",
         _TEST_RULES_LEASES
         + "test_a_ttl_too_large_for_the_clock_is_refused_before_anything_changes",
     ),
     Mutant(
         "a sum may be one too large",
-        _RULES,
+        _STRINGS,
         "    if not INTEGER_MIN <= total <= INTEGER_MAX:",
         "    if not INTEGER_MIN <= total <= INTEGER_MAX + 1:",
         _TEST_RULES + "test_add_reads_integers_as_redis_does",
     ),
     Mutant(
         "whatever int() takes is an integer",
-        _RULES,
+        _STRINGS,
         '    if b"%d" % number != value or not INTEGER_MIN',
         "    if not INTEGER_MIN",
         _TEST_RULES + "test_add_reads_integers_as_redis_does",
     ),
     Mutant(
         "the old value is read after the write",
-        _RULES,
+        _STRINGS,
         "    return old if insert.return_old else holds",
         "    return keys.live(key) if insert.return_old else holds",
         _TEST_RULES + "test_insert_goes_through_when_its_condition_holds",
     ),
     Mutant(
         "an absent key is not different",
-        _RULES,
-        "        return old != insert.expected",
-        "        return old is not None and old != insert.expected",
+        _STRINGS,
+        "        return old != expected\n",
+        "        return old is not None and old != expected\n",
         _TEST_RULES + "test_insert_goes_through_when_its_condition_holds",
     ),
     Mutant(
         "deleting answers how many were named",
-        _RULES,
-        "    return sum(_remove(keys, key) for key in delete.keys)",
-        "    return len([_remove(keys, key) for key in delete.keys])",
+        _KEYS,
+        "    return sum(_take(keys, key) for key in delete.keys)",
+        "    return len([_take(keys, key) for key in delete.keys])",
         _TEST_RULES + "test_delete_answers_whether_the_key_was_there_and_delete_keys_how_many",
     ),
     Mutant(
         "the same deadline is a later one",
-        _RULES,
+        _KEYS,
         "current_ms is not None and deadline_ms > current_ms",
         "current_ms is not None and deadline_ms >= current_ms",
         _TEST_RULES_LEASES + "test_expire_goes_through_when_its_condition_holds",
@@ -95,6 +97,14 @@ RULES_AND_READS = [
         "    if len(names) != len(values):\n",
         "    names = names[: len(values)]\n    if len(names) > len(values):\n",
         _TEST_RULES + "test_put_of_uneven_columns_is_refused_for_every_key_and_changes_nothing",
+    ),
+    Mutant(
+        "a transaction runs although a watched key has changed",
+        _RULES,
+        "        if revision_of(keys, watch.key) != watch.revision:",
+        "        if revision_of(keys, watch.key) < watch.revision:",
+        "tests/statemachine/test_rules_transactions.py::"
+        "test_a_watched_key_that_changed_stops_the_transaction_before_anything",
     ),
     Mutant(
         "a put moves past the command in front of it",

@@ -216,7 +216,7 @@ def test_entries_with_a_gap_are_corrupt() -> None:
 def test_a_segment_of_a_newer_version_is_refused_as_such() -> None:
     disk, _ = one_segment(marked=True)
     raw = bytearray(segment_header(JOURNAL_MAGIC, 0, 1, 1))
-    raw[8:12] = (2).to_bytes(4, "little")
+    raw[8:12] = (3).to_bytes(4, "little")
     raw[60:64] = _crc(bytes(raw[:60]))
     disk.overwrite(FIRST, bytes(raw) + disk.content(FIRST)[64:])
     with pytest.raises(Unsupported):
@@ -526,7 +526,7 @@ def test_a_term_file_of_a_newer_version_is_refused_as_such() -> None:
     disk = new_disk()
     TermFile(TERM, disk).save(7, "n2")
     raw = bytearray(disk.content(TERM))
-    raw[8:12] = (2).to_bytes(4, "little")
+    raw[8:12] = (3).to_bytes(4, "little")
     disk.overwrite(TERM, bytes(raw[:-4]) + _crc(bytes(raw[:-4])))
     with pytest.raises(Unsupported):
         TermFile(TERM, disk).load()

@@ -43,9 +43,11 @@ def test_a_quick_run_has_every_figure_and_says_where_it_ran(tmp_path: Path) -> N
     done = subprocess.run(words, capture_output=True, text=True, timeout=55, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
-    assert report["machine"].keys() == {"cpu", "cores", "load"}
+    assert report["machine"].keys() == {"cpu", "cores", "share"}
     assert report["python"].startswith("3.")
     assert report["commit"]
+    assert len(report["machine"]["share"]) == 2
+    assert all(0 < share <= 1.1 for share in report["machine"]["share"])
     figures = {figure["name"]: figure for figure in report["figures"]}
     assert figures.keys() == GOALS.keys() | OTHERS
     assert {name: figure["goal"] for name, figure in figures.items() if figure["goal"]} == GOALS

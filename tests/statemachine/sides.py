@@ -113,6 +113,10 @@ class Side:
     """Of the last snapshot that is finished."""
     image: tuple[int, LogId | None] | None = None
     """A background image: of which moment, and whether it is a snapshot."""
+    incoming: tuple[SnapshotMetadata, State, object] | None = None
+    """A snapshot that is being installed in the background, and of which history it is."""
+    lineage: object = field(default_factory=object)
+    """Two machines with the same one hold parts of one log."""
     now_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -139,7 +143,7 @@ class Side:
     def rebase(self, state: State) -> None:
         """Another history begins, with this state, durably."""
         self.entries, self.moments, self.durable = [], [Moment(state.copy(), [])], 0
-        self.image = None
+        self.image = self.incoming = None
 
     # Applying.
 
@@ -192,12 +196,22 @@ class Side:
                 self.known = snapshot
                 self.snapshots[snapshot] = self.begun[snapshot]
 
+    def gave_up_image(self) -> None:
+        """Installing ends background work first: it was finished by then, or it is gone."""
+        if self.image is not None:
+            found = self.machine.snapshot_metadata
+            if found is not None and found.last_included == self.image[1]:
+                self.finished_image()
+        self.image = None
+
     def settle_snapshot(self) -> None:
         """A background snapshot may have been finished without a word: by a wait, by a boot."""
         found = self.machine.snapshot_metadata
         last = found.last_included if found is not None else None
-        if last != self.known and self.image is not None and last == self.image[1]:
-            self.finished_image()
+        if last is not None and last != self.known and self.image and last == self.image[1]:
+            # Noted by the thread that made it; the work itself is over at the next poll.
+            self.known = last
+            self.snapshots[last] = self.begun[last]
         assert last == self.known
 
     def crash(self, crash: Crash, seed: int) -> None:
@@ -225,6 +239,8 @@ class Side:
         """Which moment is this? One that a crash may leave; all that it lost is sent again."""
         last = self.machine.last_applied
         found = [n for n, each in enumerate(self.moments) if each.state.last == last]
+        if self.incoming is not None and self._took_it():
+            return
         assert len(found) == 1, f"{last} was never applied"
         assert found[0] >= at_least, f"{last} is older than what was durable"
         moment = self.moments[found[0]]
@@ -236,17 +252,54 @@ class Side:
             outcome = ALREADY_APPLIED if number < found[0] else self.moments[number + 1].outcome
             want = Moment(self.state, outcome)
             self._send(self.entries[number : number + 1], [want], as_chunk=True)
-        # A policy that syncs nothing by itself has to bring back no more than it did before.
-        self.durable = len(self.entries) if self.always else min(self.durable, found[0])
+        # What a boot has read it has synced, whatever the policy.
+        self.durable = len(self.entries) if self.always else found[0]
 
     # Snapshots.
 
-    def carry_to(self, other: Side, chunk_bytes: int) -> SnapshotMetadata | None:
-        """Stream the newest snapshot into the other machine; None: there is none, or it is old."""
+    def _took_it(self) -> bool:
+        """After a crash in the middle of an install: whether it is the snapshot that is there."""
+        assert self.incoming is not None
+        metadata, state, lineage = self.incoming
+        self.incoming = None
+        # The state gets its name before the snapshot is noted as the last one.
+        recorded = self.machine.snapshot_metadata
+        known = recorded.last_included if recorded is not None else None
+        assert known in (self.known, state.last)
+        self.known = known
+        if self.machine.last_applied != state.last or lineage is self.lineage:
+            return False  # The old state; or both are of one log, so it is one of the moments.
+        if self.machine.get_many(KEYS) != [state.model.value(key) for key in KEYS]:
+            return False
+        if any(moment.state.plain() == state.plain() for moment in self.moments):
+            return False  # Nobody could tell.
+        self.installed(metadata, state, lineage)
+        self.known = known
+        self.check(self.moments[0])
+        return True
+
+    def settle_install(self) -> None:
+        """The machine was polled: is the snapshot in?"""
+        if self.incoming is None or self.machine.install_outcome is None:
+            return
+        metadata, state, lineage = self.incoming
+        assert self.machine.install_outcome == metadata
+        if state.last.index >= self.state.last.index:
+            self.installed(metadata, state, lineage)
+        self.incoming = None
+        self.known = state.last
+        self.snapshots[state.last] = state.copy()
+
+    def carry_to(self, other: Side, chunk_bytes: int, *, beside: bool) -> None:
+        """Stream the newest snapshot into the other machine, if there is one.
+
+        Args:
+            beside: install it in the background.
+        """
         opened = self.machine.open_snapshot()
         if opened is None:
             assert not self.snapshots
-            return None
+            return
         metadata, file = opened
         last = metadata.last_included
         with other.gate.opened():
@@ -256,24 +309,29 @@ class Side:
                 receiver.write(data)
             file.close()
             received = receiver.finish()
-            if last.index < other.state.last.index:
-                with pytest.raises(Rejected):
-                    other.machine.apply_snapshot_from_file(metadata, received)
-                return None
-            other.machine.apply_snapshot_from_file(metadata, received)
         state = self.snapshots[last] if last in self.snapshots else self.begun[last]
-        other.installed(metadata, state)
-        other.snapshots[last] = state.copy()
-        return metadata
+        install = other.machine.start_install if beside else other.machine.apply_snapshot_from_file
+        if last.index < other.state.last.index:
+            with pytest.raises(Rejected):
+                install(metadata, received)
+        elif beside:
+            if other.machine.start_install(metadata, received):
+                other.incoming = (metadata, state, self.lineage)
+        else:
+            with other.gate.opened():
+                other.machine.apply_snapshot_from_file(metadata, received)
+            other.installed(metadata, state, self.lineage)
+            other.snapshots[last] = state.copy()
 
     def was_reset(self) -> None:
         """The machine has just promised that there is nothing any more."""
         self.rebase(State())
         self.snapshots, self.begun, self.known = {}, {}, None
+        self.lineage = object()
 
-    def installed(self, metadata: SnapshotMetadata, state: State) -> None:
+    def installed(self, metadata: SnapshotMetadata, state: State, lineage: object) -> None:
         self.rebase(state)
-        self.known = metadata.last_included
+        self.known, self.lineage = metadata.last_included, lineage
 
     # Looking.
 

@@ -6,13 +6,15 @@ other, numbers at the ends of 64 bits, and times around the last moment there is
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from statemachine.commands import WriteCommand
 from tests.statemachine import batches as make
 from tests.statemachine.model import MAX
 
-__all__ = ["KEYS", "VALUES", "commands", "keys", "odd_commands", "values"]
+__all__ = ["KEYS", "VALUES", "commands", "keys", "odd_commands", "richer_commands", "values"]
 
 KEYS = [b"", b"a", b"a\xff", b"ab", b"b", b"n", b"\xff", b"\xff\xff"]
 VALUES = [b"", b"1", b"-7", b"x", b"01", str(MAX).encode(), str(-MAX - 1).encode()]
@@ -65,3 +67,37 @@ odd_commands = st.sampled_from(
     ]
 )
 """What no client of ours sends: refused as values, alike on every replica. And FLUSHALL."""
+
+
+def _richer(name: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[WriteCommand]:
+    """Commands of one kind, each field by its strategy; {} is a field that is left out."""
+    kind = {"insert_many": WriteCommand.InsertMany, "remove": WriteCommand.Remove}
+    kind |= {"get_and_expire": WriteCommand.GetAndExpire, "append": WriteCommand.Append}
+    kind |= {"set_range": WriteCommand.SetRange, "set_bit": WriteCommand.SetBit}
+    kind |= {"move": WriteCommand.Move, "publish": WriteCommand.Publish}
+    made = st.fixed_dictionaries({}, optional=fields) | st.fixed_dictionaries(fields)
+    return made.map(lambda chosen: WriteCommand(**{name: kind[name](**chosen)}))
+
+
+_columns = st.lists(keys, min_size=2, max_size=2)
+richer_commands = st.one_of(
+    _richer(
+        "insert_many",
+        keys=_columns,
+        values=st.just([b"1", b"x"]),
+        ttl_ms=soon,
+        condition=st.sampled_from([0, 1, 2]),
+    ),
+    _richer("insert_many", keys=_columns, values=st.just([b"7", b""]), keep_ttl=st.booleans()),
+    _richer("remove", key=keys, condition=conditions, expected=values, return_old=st.booleans()),
+    _richer("get_and_expire", key=keys, ttl_ms=signed_times),
+    _richer("get_and_expire", key=keys, persist=st.booleans()),
+    _richer("append", key=keys, value=values, bytes_max=st.sampled_from([0, 30, 1000])),
+    _richer("set_range", key=keys, value=values, offset=st.integers(0, 9)),
+    _richer("set_bit", key=keys, offset=st.integers(0, 40), bit=st.booleans()),
+    _richer(
+        "move", source=keys, destination=keys, if_absent=st.booleans(), keep_source=st.booleans()
+    ),
+    _richer("publish", channel=keys, message=values),
+)
+"""Those that the seed does not have."""

@@ -145,6 +145,19 @@ def test_a_state_that_overtook_the_snapshot_is_kept() -> None:
         assert again.digest() == digests(12)[12]
 
 
+def test_an_older_snapshot_is_refused_before_anything_is_given_up() -> None:
+    disk = MemoryDisk()
+    machine = applied(machine_on(disk), 1, 9)
+    metadata, directory = received(machine, a_source(5))
+    assert machine.start_snapshot()
+    for install in (machine.apply_snapshot_from_file, machine.start_install):
+        with pytest.raises(Rejected, match="older than the state"):
+            install(metadata, directory)
+    done(machine)
+    assert machine.snapshot_metadata is not None
+    assert machine.snapshot_metadata.last_included.index == 9
+
+
 def test_waiting_for_a_checkpoint_does_not_lose_an_install_under_way() -> None:
     machine = applied(machine_on(MemoryDisk()), 1, 5)
     metadata, directory = received(machine, a_source(20))

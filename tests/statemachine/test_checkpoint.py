@@ -73,6 +73,20 @@ def test_all_images_together_take_at_most_twice_what_was_logged(
     assert last == 299
 
 
+def test_an_image_waits_for_a_log_as_large_as_the_last_one_and_within_twice_what_was_logged() -> (
+    None
+):
+    rule = CheckpointRule(CheckpointConfig(bytes=1_000), image_bytes=10_000)
+    long_ago = {"logged_bytes": 10**9, "entries": 9, "keys": 0}
+    assert not rule.due(0.0, wal_bytes=9_999, **long_ago)
+    assert rule.due(0.0, wal_bytes=10_000, **long_ago)
+    rule.written(10_000)
+    # 10,000 were spent; the next may take 10,000 and what was logged since, 10,000: half of it.
+    grown = {"wal_bytes": 10_000, "entries": 9, "keys": 0}
+    assert not rule.due(0.0, logged_bytes=14_999, **grown)
+    assert rule.due(0.0, logged_bytes=15_000, **grown)
+
+
 def test_tiny_values_delay_an_image_but_do_not_prevent_it() -> None:
     rule = CheckpointRule(CheckpointConfig(bytes=1_000))
     grown = {"entries": 9, "keys": 500}

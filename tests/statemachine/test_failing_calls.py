@@ -26,8 +26,10 @@ from typing import Any
 import pytest
 
 from statemachine import DiskFailed, Fatal, FileStateMachine
-from tests.statemachine.crash_explorer import Recorder, explore
-from tests.statemachine.crash_workloads import WORKLOADS, Run, options_for
+from tests.statemachine.crash_explorer import explore
+from tests.statemachine.crash_recorder import Recorder
+from tests.statemachine.crash_run import Run, options_for
+from tests.statemachine.crash_workloads import WORKLOADS
 from tests.statemachine.machines import applied, digests, machine_on
 from tests.support.crash import MemoryDisk
 from tests.support.faulty_disk import Fault, FaultyDisk
@@ -47,6 +49,7 @@ CASES = [
         "background_checkpoints",
         "background_snapshots",
         "installs",
+        "background_installs",
         "resets",
         "bookkeeping",
         "policies",
@@ -167,9 +170,6 @@ def test_every_failing_call_stops_the_machine_and_loses_nothing(
     assert set(hits) >= ALL_CALLS
 
 
-@pytest.mark.xfail(
-    reason="the machine is not told what its receivers and readers are told", strict=True
-)
 @pytest.mark.parametrize("what", ["receiving", "streaming"])
 def test_a_disk_that_fails_beside_the_machine_stops_it_as_well(what: str) -> None:
     # A write that failed is a disk that cannot be believed, whoever made the write.

@@ -12,7 +12,7 @@ import statemachine
 from statemachine import LogId, SnapshotMetadata, WriteCommand, read_commands, read_head
 from statemachine.frame import KIND_BATCH, KIND_MARK, decode_frame, encode_frame
 from statemachine.image import Image, ImageWriter, read_image
-from statemachine.segment import WAL_MAGIC, read_segment, segment_header
+from statemachine.segment import WAL_MAGIC, read_segment, segment_header, segment_salt
 from statemachine.snapshot import read_metadata, write_metadata
 from tests.statemachine.batches import batch_of, insert, parts_of
 from tests.support.crash import MemoryDisk
@@ -37,8 +37,9 @@ def test_the_page_has_these_examples_and_no_others() -> None:
 def test_the_segment_and_its_frames() -> None:
     header, frame, mark = (EXAMPLES[name] for name in ("segment", "frame", "mark"))
     assert header == segment_header(WAL_MAGIC, 0, 2, 8, 1_234)
-    assert frame == b"".join(encode_frame(KIND_BATCH, 8, 2, 64, BATCH))
-    assert mark == b"".join(encode_frame(KIND_MARK, 0, 0, len(header) + len(frame), b""))
+    salt = segment_salt(header)
+    assert frame == b"".join(encode_frame(KIND_BATCH, 8, 2, 64, BATCH, salt))
+    assert mark == b"".join(encode_frame(KIND_MARK, 0, 0, len(header) + len(frame), b"", salt))
     contents = read_segment(Path("/it"), header + frame + mark, WAL_MAGIC, newest=True)
     assert (contents.sequence, contents.first_index, contents.before_bytes) == (2, 8, 1_234)
     assert [(at, each.index, each.durable_bytes) for at, each in contents.frames] == [
@@ -54,7 +55,7 @@ def test_the_batch() -> None:
     assert (head.now_ms, head.epoch, head.sequence, head.origin) == (1_000, 3, 7, b"n1:a")
     (command,) = read_commands(BATCH).commands
     assert command == WriteCommand(insert=WriteCommand.Insert(key=b"k", value=b"v", ttl_ms=500))
-    decoded = decode_frame(EXAMPLES["frame"], 0)
+    decoded = decode_frame(EXAMPLES["frame"], 0, segment_salt(EXAMPLES["segment"]))
     assert not isinstance(decoded, str)
     assert decoded[0].payload == BATCH
 

@@ -138,18 +138,6 @@ def test_replacing_a_file_shows_the_old_or_the_new_after_any_crash(tmp_path: Pat
     assert disk.crashed(Crash.SYNCED).read_bytes(tmp_path / "file") == b"new"
 
 
-def test_the_names_of_new_directories_are_synced_from_the_inside_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = Disk()
-    synced: list[Path] = []
-    monkeypatch.setattr(disk, "sync_dir", synced.append)
-    disk.make_dir(tmp_path / "a" / "b")
-    assert synced == [tmp_path / "a", tmp_path]
-    disk.make_dir(tmp_path / "a" / "b")
-    assert len(synced) == 2
-
-
 def test_a_lock_is_held_by_one_until_it_is_released(disk: FileSystem, tmp_path: Path) -> None:
     lock = disk.lock(tmp_path / "LOCK")
     with pytest.raises(DirectoryInUse, match=str(tmp_path)):

@@ -44,7 +44,7 @@ from statemachine import (
 from tests.statemachine import batches as make
 from tests.statemachine.dict_machine import State
 from tests.statemachine.sides import MemorySite, RealSite, Side
-from tests.statemachine.strategies import KEYS, commands, keys, odd_commands
+from tests.statemachine.strategies import KEYS, commands, keys, odd_commands, richer_commands
 from tests.support.crash import Crash
 
 ORIGINS = [b"n1", b"n2"]
@@ -66,7 +66,7 @@ options = st.fixed_dictionaries(
 )
 # How an origin numbers its batch, beside "the next": the model says what comes of it.
 numberings = st.sampled_from(["none", "none", "next", "next", "again", "gap", "epoch", "old"])
-written = st.lists(st.one_of(commands, commands, commands, odd_commands), max_size=4)
+written = st.lists(st.one_of(commands, commands, richer_commands, odd_commands), max_size=4)
 batch = st.fixed_dictionaries(
     {
         "written": written,
@@ -93,8 +93,6 @@ class MachineAgainstModel(RuleBasedStateMachine):
                 self.patch.setattr(module, "EXPIRE_PER_BATCH_MAX", keys_max)
         self.side = Side(self.site(), options)
         self.peer = Side(MemorySite(), peer_options)
-        self.lineage: object = object()  # Of which history the peer holds a part.
-        self.peer_lineage: object = None
         self.carried: tuple[SnapshotMetadata, State, object] | None = None  # In a directory.
         self.stopped = False
 
@@ -232,7 +230,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
         side.flushed()
         side.known = last
         if elsewhere:
-            self.carried = (metadata, side.state.copy(), self.lineage)
+            self.carried = (metadata, side.state.copy(), side.lineage)
         else:
             side.snapshots[last] = side.state.copy()
 
@@ -245,17 +243,25 @@ class MachineAgainstModel(RuleBasedStateMachine):
             if metadata.last_included.index < self.side.state.last.index:
                 with pytest.raises(Rejected):
                     self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
+                self.side.gave_up_image()
                 return
             self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
-        self.side.installed(metadata, state)
-        self.lineage = lineage
+        self.side.installed(metadata, state, lineage)
 
-    @rule(chunk_bytes=st.sampled_from([1 << 20, 50, 1]))
-    def carry_to_the_peer(self, chunk_bytes: int) -> None:
-        if self.side.carry_to(self.peer, chunk_bytes) is not None:
-            self.peer_lineage = self.lineage
+    @precondition(lambda self: self.peer.incoming is None)
+    @rule(chunk_bytes=st.sampled_from([1 << 20, 50, 1]), beside=st.booleans())
+    def carry_to_the_peer(self, chunk_bytes: int, beside: bool) -> None:
+        self.side.carry_to(self.peer, chunk_bytes, beside=beside)
 
-    @precondition(lambda self: self.peer_lineage is self.lineage)
+    @precondition(lambda self: self.peer.incoming is not None)
+    @rule(count=st.integers(1, 9))
+    def the_peer_goes_on_installing(self, count: int) -> None:
+        self.peer.gate.let(count)
+        self.peer.machine.poll_background()
+        self.peer.settle_install()
+        self.peer.check(self.peer.moments[-1])
+
+    @precondition(lambda self: self.peer.lineage is self.side.lineage)
     @rule(as_chunk=st.booleans())
     def the_peer_follows(self, as_chunk: bool) -> None:
         base, last = self.side.moments[0].state.last, self.peer.state.last
@@ -304,15 +310,13 @@ class MachineAgainstModel(RuleBasedStateMachine):
         with self.side.gate.opened():
             self.side.machine.reset()
         self.side.was_reset()
-        self.lineage = object()
 
-    @precondition(lambda self: self.peer_lineage not in (None, self.lineage))
+    @precondition(lambda self: self.peer.state.log and self.peer.lineage is not self.side.lineage)
     @rule()
     def the_peer_starts_over(self) -> None:
         with self.peer.gate.opened():
             self.peer.machine.reset()
         self.peer.was_reset()
-        self.peer_lineage = None
 
     # Looking.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from statemachine import (
     LogId,
     Rejected,
     SnapshotMetadata,
+    Unavailable,
     Unsupported,
     WalConfig,
 )
@@ -321,3 +323,23 @@ def test_what_a_given_up_install_left_is_not_written_into() -> None:
         with pytest.raises(Rejected):
             machine.apply_snapshot_from_file(metadata, ELSEWHERE)
         assert disk.content(directory / "snapshot.bin") == content
+
+
+@pytest.mark.xfail(
+    reason="an install adopts whatever lies in incoming.tmp when it is done", strict=True
+)
+def test_a_transfer_that_begins_while_another_snapshot_is_installed_spoils_nothing() -> None:
+    first, second = (applied(machine_on(MemoryDisk()), 1, last) for last in (6, 9))
+    metadata = first.generate_snapshot()
+    second.generate_snapshot()
+    disk = MemoryDisk()
+    with hand_driven(disk) as hands:
+        machine = machine_on(disk)
+        assert machine.start_install(metadata, carried(first, machine))
+        hands.step(1)
+        with contextlib.suppress(Rejected, Unavailable):  # It may well be refused.
+            carried(second, machine)
+        hands.finish()
+        machine.poll_background()
+    with machine_on(disk.crashed(Crash.ALL)) as again:
+        assert again.digest() == digests(6)[6]

@@ -12,15 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from statemachine import FileStateMachine
 from tests.statemachine.machines import applied, digests, machine_on
 from tests.support.crash import Crash, MemoryDisk
 
 DIGESTS = digests(20)
-
-SALT = "a frame does not say which segment it belongs to"
 
 
 def newest(disk: MemoryDisk) -> Path:
@@ -34,7 +30,6 @@ def with_stale_tail(disk: MemoryDisk, stale: bytes, keep_bytes: int) -> FileStat
     return machine_on(disk)
 
 
-@pytest.mark.xfail(reason=SALT, strict=True)
 def test_entries_from_before_a_reset_do_not_come_back() -> None:
     disk = MemoryDisk()
     machine = applied(machine_on(disk), 1, 8)
@@ -48,7 +43,6 @@ def test_entries_from_before_a_reset_do_not_come_back() -> None:
         assert machine.digest() == DIGESTS[3]
 
 
-@pytest.mark.xfail(reason=SALT, strict=True)
 def test_a_torn_tail_is_not_taken_for_damage_on_the_word_of_a_stale_frame() -> None:
     disk = MemoryDisk()
     machine = applied(machine_on(disk), 1, 8)

@@ -13,7 +13,8 @@ from statemachine.errors import DiskFailed, Rejected
 from statemachine.frame import KIND_BATCH, KIND_MARK, KIND_NOOP, Frame
 from statemachine.paths import Paths
 from statemachine.segment import SEGMENT_HEADER_BYTES, WAL_MAGIC, SegmentContents, read_segment
-from statemachine.wal import Wal, WalConfig
+from statemachine.wal import Wal
+from statemachine.wal_config import WalConfig
 from tests.support.crash import Crash, FailingDisk, MemoryDisk
 
 PATHS = Paths(Path("/data"))
@@ -261,7 +262,7 @@ def test_going_on_cuts_the_tail_and_syncs_what_was_read() -> None:
     world.append(1, 2)
     world.wal.close()
     wal = Wal(world.disk, PATHS, WalConfig(sync="checkpoint"), lambda: 0.0, newest=1)
-    wal.resume(64 + FRAME_BYTES, 64)
+    wal.resume(64 + FRAME_BYTES, 64, world.read().salt)
     assert world.steps() == ["truncate", "sync", "sync_dir"]
     wal.append_one(KIND_BATCH, 2, 2, b"abc")
     assert [(frame.index, frame.term) for frame in world.frames()] == [(1, 1), (2, 2)]

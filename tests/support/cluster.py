@@ -36,9 +36,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from node.cluster_plan import Options, plan
+from node.cluster_plan import Options, certify, plan
 from node.config import Config
 from node.orphan import SUPERVISOR_VARIABLE
+from statemachine.fs import Disk
 from tests.support.ports import free_base_port
 from tests.support.supervised import ROOT, wait_until
 
@@ -237,6 +238,7 @@ class Cluster:
         directory: where data and configurations lie.
         settings: --set words for every node.
         template: a configuration for all of them; None for the defaults.
+        tls: the peers have certificates (directory/certs).
     """
 
     def __init__(
@@ -246,6 +248,7 @@ class Cluster:
         nodes: int = 3,
         settings: Sequence[str] = (),
         template: Path | None = FAST,
+        tls: bool = False,
     ) -> None:
         self.directory = directory
         self.base_port = free_base_port(nodes)
@@ -254,9 +257,13 @@ class Cluster:
             data_dir=directory,
             base_port=self.base_port,
             template=template,
+            tls=tls,
         )
         self.nodes: list[NodeProcess] = []
-        for config in plan(options):
+        configs = plan(options)
+        if tls:
+            certify(options, configs, Disk())
+        for config in configs:
             path = directory / f"{config.node.id}.toml"
             path.write_text(config.render())
             self.nodes.append(NodeProcess(config, path, settings))

@@ -12,7 +12,7 @@ from typing import Any
 
 from statemachine.errors import DiskFailed
 from statemachine.fs import FileSystem
-from tests.support.memory_disk import failed
+from tests.support.memory_files import failed
 
 __all__ = ["FailingDisk"]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from statemachine.fs import FileSystem, Lock, LogFile, ReadFile, WriteFile
-from tests.support.memory_disk import failed
+from tests.support.memory_files import failed
 
 __all__ = ["Fault", "FaultyDisk"]
 

@@ -24,15 +24,21 @@ from node.entry import KIND_BATCH, NOOP_COMMAND, Entry, wrap
 from node.errors import Rejected
 from node.logs import EventLog
 from node.transport import FencedTransport
+from statemachine.commands import BatchBuilder
 
-__all__ = ["FakeElectorate", "FakeJournal", "FakeLinks", "FakeState", "Fence", "entry"]
+__all__ = ["FakeElectorate", "FakeJournal", "FakeLinks", "FakeState", "Fence", "batch", "entry"]
 
 HEARTBEAT_S = 0.06
 
 
 def entry(index: int, term: int) -> Entry:
     """An entry whose batch says where it belongs."""
-    return wrap(KIND_BATCH, b"%d@%d" % (index, term)), index, term
+    return wrap(KIND_BATCH, batch(index, term)), index, term
+
+
+def batch(index: int, term: int, origin: bytes = b"") -> bytes:
+    """An empty batch that says where it belongs, or whose it is."""
+    return BatchBuilder().build(origin or b"%d@%d" % (index, term), 1, 1)
 
 
 class FakeJournal(list[Entry]):
@@ -287,7 +293,7 @@ class Fence:
         commit: int = 1,
     ) -> None:
         """A leader's entries (index, term) come in; `previous` is (index, term) as well."""
-        rows = [(entry_term, KIND_BATCH, b"%d@%d" % (at, entry_term)) for at, entry_term in entries]
+        rows = [(entry_term, KIND_BATCH, batch(at, entry_term)) for at, entry_term in entries]
         self.receive(sender, wire.APPEND, term, commit, *previous, rows)
 
     def _deliver(self, node: Node, message: dict[str, Any]) -> None:

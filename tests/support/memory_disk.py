@@ -25,17 +25,23 @@ from __future__ import annotations
 
 import enum
 import errno
-import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from statemachine.errors import DirectoryInUse, DiskFailed
+from statemachine.errors import DirectoryInUse
 from statemachine.fs import Lock, LogFile, ReadFile, WriteFile
+from tests.support.memory_files import (
+    MemoryLock,
+    MemoryLogFile,
+    MemoryReadFile,
+    MemoryWriteFile,
+    failed,
+)
 from tests.support.volume import DirectoryNode, DiskState, FileNode, Volume, changed, put
 
-__all__ = ["Crash", "MemoryDisk", "failed"]
+__all__ = ["Crash", "MemoryDisk"]
 
 
 class Crash(enum.Enum):
@@ -148,16 +154,16 @@ class MemoryDisk:
             if create == self.exists(path):
                 raise failed(path, "open", errno.EEXIST if create else errno.ENOENT)
             node = self._create(path) if create else self._file(path)
-        return _MemoryLogFile(self, path, node)
+        return MemoryLogFile(self, path, node)
 
     def open_read(self, path: Path) -> ReadFile:
         if not self.exists(path):
             raise FileNotFoundError(path)
-        return _MemoryReadFile(self._file(path))
+        return MemoryReadFile(self._file(path))
 
     def open_write(self, path: Path) -> WriteFile:
         self._begin()
-        return _MemoryWriteFile(self, path, self._create(path))
+        return MemoryWriteFile(self, path, self._create(path))
 
     def read_bytes(self, path: Path) -> bytes:
         return self.open_read(path).read(1 << 40)
@@ -261,7 +267,7 @@ class MemoryDisk:
             if not self.exists(path):
                 self._create(path)
             self._locked.add(path)
-        return _MemoryLock(self._locked, path)
+        return MemoryLock(self._locked, path)
 
     # Inside.
 
@@ -270,6 +276,14 @@ class MemoryDisk:
             self.written = None
         if self.on_step is not None:
             self.on_step(name)
+
+    def change(self, name: str, change: Callable[[], None], node: FileNode) -> None:
+        """One step of an open file."""
+        self._begin()
+        with self._mutex:
+            change()
+            self.written = node.number
+        self.step(name)
 
     def _begin(self) -> None:
         if self.before_step is not None:
@@ -332,98 +346,3 @@ def _bytes_after(node: FileNode, crash: Crash, chance: random.Random) -> bytes:
             content.extend(bytes(max(0, offset_bytes - len(content))))
             content[offset_bytes : offset_bytes + len(kept)] = kept
     return bytes(content)
-
-
-class _MemoryFile:
-    """What LogFile and WriteFile share."""
-
-    def __init__(self, disk: MemoryDisk, path: Path, node: FileNode) -> None:
-        self._disk = disk
-        self._path = path
-        self._node = node
-        self._open = True
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self._node.live)
-
-    def append(self, data: bytes) -> None:
-        self._change("write", lambda: self._node.write(data))
-
-    def sync(self) -> None:
-        lies = self._disk.lies
-        honest = lies is None or not lies("sync", self._path)
-        self._change("sync", self._node.sync if honest else lambda: None)
-
-    def close(self) -> None:
-        self._open = False
-
-    def _change(self, name: str, change: Callable[[], None]) -> None:
-        if not self._open:
-            raise failed(self._path, name, errno.EBADF)
-        self._disk._begin()
-        with self._disk._mutex:
-            change()
-            self._disk.written = self._node.number
-        self._disk.step(name)
-
-
-class _MemoryLogFile(_MemoryFile):
-    """See LogFile."""
-
-    def write(self, buffers: Sequence[bytes]) -> int:
-        data = b"".join(buffers)
-        self.append(data)
-        return len(data)
-
-    def truncate(self, size_bytes: int) -> None:
-        self._change("truncate", lambda: self._node.truncate(size_bytes))
-
-
-class _MemoryWriteFile(_MemoryFile):
-    """See WriteFile."""
-
-    def write(self, data: bytes) -> None:
-        self.append(data)
-
-
-class _MemoryReadFile:
-    """See ReadFile."""
-
-    def __init__(self, node: FileNode) -> None:
-        self._content = bytes(node.live)
-        self._offset_bytes = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self._content)
-
-    def read(self, size_bytes: int) -> bytes:
-        data = self.pread(size_bytes, self._offset_bytes)
-        self._offset_bytes += len(data)
-        return data
-
-    def pread(self, size_bytes: int, offset_bytes: int) -> bytes:
-        return self._content[offset_bytes : offset_bytes + size_bytes]
-
-    def close(self) -> None:
-        return None
-
-
-class _MemoryLock:
-    def __init__(self, locked: set[Path], path: Path) -> None:
-        self._locked = locked
-        self._path = path
-
-    def release(self) -> None:
-        self._locked.discard(self._path)
-
-    def __del__(self) -> None:
-        self.release()
-
-
-def failed(path: Path, operation: str, number: int) -> DiskFailed:
-    """As `Disk` raises it when the kernel says `number`."""
-    error = DiskFailed(path, operation, os.strerror(number))
-    error.__cause__ = OSError(number, os.strerror(number))
-    return error

@@ -28,7 +28,15 @@ from typing import Any, Self, TypeVar
 from unittest import mock
 
 from node.calls import Calls
-from node.config import Address, Config, JournalSection, Member, NodeSection, RaftSection
+from node.config import (
+    Address,
+    Config,
+    JournalSection,
+    Member,
+    NodeSection,
+    PeerSection,
+    RaftSection,
+)
 from node.core import Core
 from node.errors import KVError
 from node.journal import FileJournal
@@ -196,6 +204,7 @@ class Simulation:
         delay_s: tuple[float, float] = (0.0002, 0.001),
         raft: RaftSection | None = None,
         journal: JournalSection | None = None,
+        peer: PeerSection | None = None,
     ) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
@@ -215,6 +224,7 @@ class Simulation:
                 members=members,
                 raft=raft or RaftSection(),
                 journal=journal or JournalSection(),
+                peer=peer or PeerSection(),
             )
             self.nodes[member.id] = SimulatedNode(self, config)
         self._patches: list[Any] = [
