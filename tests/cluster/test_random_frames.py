@@ -145,6 +145,23 @@ def test_random_frames_hurt_nobody(cluster: Cluster) -> None:
     cluster.equal_digest()
 
 
+def test_replicas_agree_after_random_commands_kills_and_a_snapshot(cluster: Cluster) -> None:
+    """Every operation of the log, applied live, replayed from the WAL, and from an image."""
+    rng = random.Random(5)
+    for turn in range(3):
+        victim = rng.choice(cluster.nodes)
+        for node in cluster:
+            converse(node.port, frames(rng, FRAMES_PER_CONNECTION))
+        victim.kill()
+        alive = [node for node in cluster if node is not victim]
+        for node in alive:
+            converse(node.port, frames(rng, FRAMES_PER_CONNECTION))
+        if turn == 1:
+            cluster.client(alive[0].id).execute_command("TRI.SNAPSHOT")
+        victim.restart()
+        cluster.equal_digest()
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(1_200)
 def test_a_million_random_frames_hurt_nobody(
