@@ -36,13 +36,14 @@ from node.commands import COMMANDS
 from node.config import Config
 from node.connection import Frontend
 from node.core import Core
-from node.errors import Fatal, Unavailable
+from node.errors import Fatal, KVError, Unavailable
 from node.server import Server, tls_context
 from statemachine.fs import Disk, FileSystem
 
 __all__ = ["EXIT_FATAL", "Node", "serve"]
 
 EXIT_FATAL: Final = 70
+DRAIN_S: Final = 1.0
 _READY_POLL_S: Final = 0.005
 _SWITCH_INTERVAL_S: Final = 0.0005
 _GC_THRESHOLD: Final = 200_000
@@ -89,6 +90,7 @@ class Node(Calls):
             clock=self._clock,
             rng=self._rng,
             on_failure=self._on_failure,
+            drain=self._drain_clients,
         )
         self._core = core
         self._service = core.service
@@ -121,6 +123,20 @@ class Node(Calls):
                     await asyncio.sleep(_READY_POLL_S)
         if not self._core.is_ready():
             raise Unavailable(f"no leader within {timeout_s} s")
+
+    async def drain(self) -> None:
+        """Before a planned stop: hand leadership over, and let every client go with its answers.
+
+        Takes two election timeouts and DRAIN_S at most, whatever the others do.
+        """
+        if self._core is not None and self._core.raft.is_leader() and self._core.raft.peer_ids:
+            with contextlib.suppress(KVError):  # nobody there to take over: a failover, then
+                await self.transfer()
+        await self._drain_clients()
+
+    async def _drain_clients(self) -> None:
+        if self._server is not None:
+            await self._server.drain(DRAIN_S)
 
     async def stop(self) -> None:
         """Stop taking part and release the data directory. Harmless when stopped."""
@@ -176,6 +192,7 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
     if node.failed.done():
         return _say_fatal(node.failed.result())
     try:
+        await node.drain()
         await node.stop()
     except Fatal as error:  # the last flush failed: nothing acknowledged hangs on it, but say so
         return _say_fatal(error)

@@ -2,7 +2,8 @@
 
     submit(waiter, start, stop)  -> waiter.resolve(results, start, stop)  or  waiter.fail(error)
     read(level, waiter)          -> waiter.ready()                        or  waiter.fail(error)
-    transfer, snapshot           -> waiter.resolve([text], 0, 1)          or  waiter.fail(error)
+    transfer, snapshot, add_member, remove_member
+                                 -> waiter.resolve([text], 0, 1)          or  waiter.fail(error)
 
 Shapes only: node.service.Service is one Backend, tests/support/fake_service.py the other.
 
@@ -102,6 +103,13 @@ class Backend(Protocol):
     def snapshot(self, waiter: Waiter) -> None:
         """Write a snapshot; resolves with b"index-term" once it is durable."""
 
+    def add_member(self, member: Member, waiter: Waiter) -> None:
+        """Seat a learner; resolves with the index of the entry once it is committed."""
+
+    def remove_member(self, member_id: str, waiter: Waiter) -> None:
+        """Take a member out; resolves with the index of the entry once it is committed."""
+
+    def member_list(self) -> dict[str, Any]: ...
     def status(self) -> dict[str, Any]: ...
     def info(self) -> dict[str, object]: ...
     def members(self) -> tuple[Member, ...]: ...

@@ -1,8 +1,9 @@
 """The command `trimaran`: words to calls, errors to exit codes.
 
-    cluster                        serve                 node processes
+    cluster  serve                                       node processes
     status  transfer  snapshot     get  set  del  cas    a client of running nodes
-    verify  dump                                         files of a stopped node
+    member  rolling-restart                              a client that changes the cluster
+    verify  dump  repair                                 files of a stopped node
     certs                                                certificates for nodes
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
@@ -33,6 +34,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from node import cli_changes
 from node.cli_parser import PASSWORD_VARIABLE, build_parser
 from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
 from statemachine.errors import Unavailable
@@ -235,11 +237,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _dump(options: argparse.Namespace) -> int:
-    from statemachine import dump
+    from node.verify import dump
 
     if not options.file.is_file():
         raise ConfigError(((str(options.file), "no such file"),))
-    for line in dump.dump(options.file):
+    for line in dump(options.file):
         print(line)
     return EXIT_DONE
 
@@ -264,6 +266,9 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "del": _del,
     "cas": _cas,
     "transfer": _transfer,
+    "member": cli_changes.member,
+    "rolling-restart": cli_changes.rolling_restart,
+    "repair": cli_changes.repair,
     "snapshot": _snapshot,
     "verify": _verify,
     "dump": _dump,

@@ -93,6 +93,10 @@ class NodeSection(Section):
     data_dir: Path = setting()
     """Its data directory, made when missing. Relative to the directory it is started in."""
 
+    join: bool = setting(default=False)
+    """Whether a new data directory waits until `trimaran member add` seats this node. List it and
+    at least one member that it may ask. Without effect once the directory has been opened."""
+
 
 SECTIONS: Final[dict[str, type[Section]]] = {
     "node": NodeSection,
@@ -181,6 +185,8 @@ class Config:
             found.append(("node.id", f"is {self.node.id!r}, which is no member: {ids}"))
         else:
             found += self._loopback_problems(own)
+        if own is not None and self.node.join and len(self.members) < 2:
+            found.append(("node.join", "needs a member to join through: list one beside it"))
         if self.limits.entry_bytes_max < self.raft.batch_bytes_max:
             found.append(
                 (
@@ -233,6 +239,11 @@ class Config:
                 if not address.is_loopback
             ]
         return found
+
+    def member_refusal(self, member: Member) -> str | None:
+        """Why this node cannot have that member beside it, or None."""
+        is_safe = self.peer.secret or self.peer.tls_cert or member.peer.is_loopback
+        return None if is_safe else f"{member.peer}: other than loopback needs peer.secret or TLS"
 
     @property
     def member(self) -> Member:

@@ -8,7 +8,10 @@ loopback address (what another name resolves to can change after it was checked)
 
 A crash leaves nothing behind: these are values.
 
-Does not do: look names up, bind ports, change members of a running cluster.
+In one word, as the command line has it: host:client port:peer port[:HTTP port], where the HTTP
+port is 2000 above the client port when it is left out.
+
+Does not do: look names up, bind ports, change members of a running cluster (node.changes).
 
 Proved by: tests/node/test_config.py
 """
@@ -29,6 +32,8 @@ __all__ = [
     "Member",
     "is_node_id",
     "member_problems",
+    "member_text",
+    "parse_member",
     "read_members",
 ]
 
@@ -95,6 +100,32 @@ class Member:
 
     http: Address
     """Where browsers and metrics collectors reach it."""
+
+
+HTTP_PORTS_ABOVE: Final = 2_000
+
+
+def parse_member(member_id: str, text: str) -> Member:
+    """Read "host:client:peer[:http]". Raises ValueError that says what is wrong with it."""
+    host, bracket, rest = text.rpartition("]") if text.startswith("[") else ("", "", text)
+    if not bracket:
+        host, _, rest = text.partition(":")
+    ports = rest.lstrip(":").split(":")
+    if not host or len(ports) not in (2, 3):
+        raise ValueError(f'address is {text!r}, must look like "127.0.0.1:7004:8004"')
+    where = [Address.parse(f"{host}{bracket}:{port}") for port in ports]
+    client, peer = where[:2]
+    http = where[2] if len(where) > 2 else Address(client.host, client.port + HTTP_PORTS_ABOVE)
+    member = Member(id=member_id, peer=peer, client=client, http=http)
+    problems = member_problems([member])
+    if problems:
+        raise ValueError(f"{problems[0][0]} {problems[0][1]}")
+    return member
+
+
+def member_text(member: Member) -> str:
+    """The word that `parse_member` reads; its three addresses have one host."""
+    return f"{member.client}:{member.peer.port}:{member.http.port}"
 
 
 def read_members(cluster: object, problems: Problems) -> tuple[Member, ...] | None:

@@ -111,7 +111,11 @@ class JournalSection(Section):
 
     retain_bytes: int = setting(16 * MIB, low=0, high=64 * GIB)
     """Bytes of entries kept behind a snapshot, so that a follower that was away for a moment
-    needs no whole snapshot. Costs as much on disk and in memory."""
+    needs no whole snapshot. Costs as much on disk."""
+
+    memory_bytes: int = setting(32 * MIB, low=64 * KIB, high=64 * GIB)
+    """Bytes of applied entries held in memory for followers that are a moment behind. Others
+    get theirs read from the files. Costs as much memory, whatever the length of the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

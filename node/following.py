@@ -131,8 +131,8 @@ class Following:
         if not self.follow(peer_id, term):
             return
         journal = self._journal
-        # The first entry we keep is committed, or is the one all logs begin with: it matches.
-        matches = previous <= journal.first_index or journal.term_at(previous) == previous_term
+        # The first entry in memory is applied, or is the one all logs begin with: it matches.
+        matches = previous <= journal.memory_index or journal.term_at(previous) == previous_term
         entries = wire.entries_of(previous, rows) if matches else []
         if matches:
             self.verified_index = max(self.verified_index, previous + len(entries))
@@ -178,9 +178,9 @@ class Following:
     def _unknown_part(self, entries: list[Entry]) -> list[Entry]:
         """What is left of `entries` behind those that our log holds already (P7)."""
         journal = self._journal
-        first_index = journal.first_index
+        memory_index = journal.memory_index
         for place, (_, index, term) in enumerate(entries):
-            if index > first_index and journal.term_at(index) != term:
+            if index > memory_index and journal.term_at(index) != term:
                 return entries[place:]
         return []
 

@@ -46,6 +46,8 @@ BACKLOG: Final = 1_024
 _SEND_BUFFER_HIGH_BYTES: Final = 1024 * 1024
 """Past this a client counts as not reading, and nothing more is made for it."""
 
+_DRAIN_POLL_S: Final = 0.005
+
 _TOO_MANY: Final = error_line("ERR max number of clients reached")
 
 
@@ -117,6 +119,19 @@ class Server:
         """Where it listens."""
         assert self._listener is not None
         return int(self._listener.sockets[0].getsockname()[1])
+
+    async def drain(self, within_s: float) -> None:
+        """Take no more clients; tell those that are there what they have asked for, and let go
+        of them. Returns when all have gone, or when it took too long."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        for protocol in list(self._protocols):
+            protocol.end()
+        for _ in range(round(within_s / _DRAIN_POLL_S)):
+            if not self._protocols:
+                return
+            await asyncio.sleep(_DRAIN_POLL_S)
 
     async def stop(self) -> None:
         """Take no more clients and cut off those that are there."""
@@ -190,6 +205,11 @@ class _Protocol(asyncio.Protocol):
             self._linger.cancel()
         if self._session is not None:
             self._session.lost()
+
+    def end(self) -> None:
+        """Close once everything that was asked for is answered."""
+        if self._session is not None and self._linger is None:
+            self._session.end_of_input()
 
     def second_passed(self) -> None:
         """Count it; cut off who has been idle for too long."""

@@ -43,6 +43,7 @@ from typing import Any, Final
 from node.commands import COMMANDS, Command, Control, Kind, find
 from node.commands.strings import ok_plan
 from node.connection import MODE, Connection
+from node.errors import Fatal
 from node.modes import intercept
 from node.replies import OK, error_line
 from node.resp import OversizedRequest, Request, RequestParser
@@ -247,7 +248,9 @@ class Session:
         self._pump()
 
     def fail(self, error: Exception) -> None:
-        """What is in flight did not come about."""
+        """What is in flight did not come about; or, with a Fatal, nobody can say."""
+        if isinstance(error, Fatal):
+            return  # No answer, then or later: an error would say "not done". The process ends.
         flight = self._flight
         self._flight = _NOTHING
         if self._is_closed:

@@ -27,13 +27,14 @@ tests/node/test_simulation.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from node import wire
+from node.entry import Entry
 from node.errors import Fatal, Rejected
 from node.following import Following
 from node.journal import FileJournal
@@ -75,6 +76,21 @@ class RaftState(Protocol):
     def kick(self) -> None: ...
 
 
+class LogWatch(Protocol):
+    """Who wants to know of membership entries (node.membership)."""
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Our log may have been truncated, and these entries may have been appended to it."""
+        ...
+
+
+class _Unwatched:
+    """The members never change."""
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Nothing."""
+
+
 class Deliver(Protocol):
     """Hands PySyncObj a message as if a peer had sent it, and has it work soon."""
 
@@ -104,6 +120,9 @@ class FencedTransport(Transport):  # type: ignore[misc]
     ) -> None:
         super().__init__(None, None, [])
         self._nodes = {peer_id: Node(peer_id) for peer_id in peer_ids}
+        """Everybody with whom we are linked: removed members too."""
+        self._member_ids = set(peer_ids)
+        self._watch: LogWatch = _Unwatched()
         self._links = links
         self._log = log
         self.leading = Leading(
@@ -137,8 +156,19 @@ class FencedTransport(Transport):  # type: ignore[misc]
     # -- connections: PySyncObj sees them only while it leads or stands (P17) -------------
 
     def peers_up(self) -> list[str]:
-        """Peers with an open link."""
-        return [peer_id for peer_id in self._nodes if self._links.is_up(peer_id)]
+        """Peers, voters and learners, with an open link."""
+        links = self._links
+        return [each for each in self._nodes if each in self._member_ids and links.is_up(each)]
+
+    def watch(self, watch: LogWatch) -> None:
+        """Tell somebody of each change of our log that is a peer's doing."""
+        self._watch = watch
+
+    def reconfigure(self, linked_ids: Collection[str], member_ids: Collection[str]) -> None:
+        """Whom we are linked with from now on, and which of them are voters or learners."""
+        self._nodes = {name: self._nodes.get(name) or Node(name) for name in sorted(linked_ids)}
+        self._member_ids = set(member_ids)
+        self.leading.reconfigure(member_ids)
 
     def show_connected(self) -> None:
         """Tell PySyncObj of every open link."""
@@ -153,13 +183,13 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def link_up(self, peer_id: str) -> None:
         """A link opened: nothing has been sent on it yet."""
         self.leading.forget_sent(peer_id)
-        if self._state.is_leader():
+        if self._state.is_leader() and peer_id in self._member_ids:
             self._onNodeConnected(self._nodes[peer_id])
 
     def link_down(self, peer_id: str) -> None:
         """A link closed, with all that it still carried."""
         self.leading.forget_sent(peer_id)
-        self._onNodeDisconnected(self._nodes[peer_id])
+        self._onNodeDisconnected(Node(peer_id))
 
     def became_leader(self) -> None:
         """A new term of our own."""
@@ -265,17 +295,21 @@ class FencedTransport(Transport):  # type: ignore[misc]
                     last_log_term=last_term,
                 )
         elif kind == wire.VOTE:
-            if elections.counts(peer_id, message[1]):
-                self._deliver(peer_id, type="response_vote", term=message[1])
+            self._on_vote(peer_id, message[1])
         elif kind == wire.HIGHER_TERM:
             elections.on_higher_term(message[1])
         elif (
             kind == wire.TIMEOUT_NOW
             and message[1] == self._state.term()
             and peer_id == self._state.leader_id()
+            and elections.may_stand()
         ):
             self._deliver(peer_id, type="timeout_now", term=message[1])
             elections.begin_transfer()
+
+    def _on_vote(self, peer_id: str, term: int) -> None:
+        if self._elections.counts(peer_id, term):
+            self._deliver(peer_id, type="response_vote", term=term)
 
     def deliver_hopeless_vote_request(self, term: int) -> None:
         """Make PySyncObj a follower in a higher term without a vote: no log is worse."""
@@ -285,8 +319,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         )
         self._state.kick()
 
-    def _deliver(self, peer_id: str, **message: object) -> None:
+    def _deliver(self, peer_id: str, **message: Any) -> None:
         self._onMessageReceived(self._nodes[peer_id], message)
+        if message["type"] == "append_entries":
+            self._watch.observe(message.get("entries", ()))
         self._state.kick()
 
     # -- durability -------------------------------------------------------------------------
@@ -294,6 +330,8 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def on_durable(self) -> None:
         """The journal's sync is done: let go what waited for it."""
         self._elections.release()
+        for peer_id, term in self._elections.early_votes():
+            self._on_vote(peer_id, term)
         if self._state.is_leader():
             self.leading.on_durable()
         else:

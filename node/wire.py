@@ -21,14 +21,18 @@
     12    forward       a batch for the leader
     13    read_probe    term, round          14  read_echo    term, round
     15    read_ask      id                   16  read_grant   id, index (0: ask again)
-    17    snapshot_begin  term, index, index's term, size, SHA-256
-    18    snapshot_chunk  offset, bytes      19  snapshot_ack  bytes received, done
+    17    snapshot_begin  term, stream, index, index's term, size, SHA-256
+    18    snapshot_chunk  stream, offset, bytes
+    19    snapshot_ack    stream, bytes received, done
+    30    incarnation   of the sender's data directory: the first message on a link
+    31    roster        index, roster: committed, as the sender knows it (node.membership)
+    32    stranger      the sender's roster's index, the incarnation that it knows in our place
 
 Nothing pickled crosses (P11): msgpack gives numbers, bytes, strings, booleans, lists and
 no objects. Every field of every message is checked against its shape before the message is
-handed on, so none is ever half applied (P21); entries may only be batches and no-ops (P3), a
-batch has a head that reads, and terms of entries do not fall and are none of the future: what
-a state machine or a journal would have to stop for never gets as far. Numbers are below 2**63,
+handed on, so none is ever half applied (P21); entries may only be batches, rosters and no-ops
+(P3), a batch has a head that reads, and terms of entries do not fall and are none of the future:
+what a state machine or a journal would have to stop for never gets as far. Numbers are below 2**63,
 so that one more is a number still. A hello may have more fields than these: a newer program's.
 
 Does not do: know peers, order or time (node.transport).
@@ -44,8 +48,9 @@ from typing import Any, Final
 
 import msgpack
 
-from node.entry import KIND_BATCH, KIND_NOOP, Entry, unwrap, wrap
+from node.entry import KIND_BATCH, KIND_CONFIG, KIND_NOOP, Entry, unwrap, wrap
 from node.errors import Fatal, Rejected
+from node.roster import is_roster
 from statemachine.commands import BatchHead, read_head
 
 __all__ = ["FrameReader", "WireError", "decode", "encode", "encode_append"]
@@ -56,6 +61,7 @@ HELLO, PROOF, PING, APPEND, ACK, VOTE_REQUEST, VOTE = 1, 2, 3, 4, 5, 6, 7
 PRE_VOTE, PRE_GRANT, HIGHER_TERM, TIMEOUT_NOW, FORWARD = 8, 9, 10, 11, 12
 READ_PROBE, READ_ECHO, READ_ASK, READ_GRANT = 13, 14, 15, 16
 SNAPSHOT_BEGIN, SNAPSHOT_CHUNK, SNAPSHOT_ACK = 17, 18, 19
+INCARNATION, ROSTER, STRANGER = 30, 31, 32
 
 _COUNT_MAX: Final = (1 << 63) - 1
 Message = list[Any]
@@ -115,12 +121,23 @@ def _are_entries(value: object) -> bool:
         term, kind, payload = entry
         if not _is_count(term) or type(kind) is not int or type(payload) is not bytes:
             return False
-        if kind == KIND_BATCH:
+        if kind == KIND_CONFIG:
+            if not is_roster(payload):
+                return False
+        elif kind == KIND_BATCH:
             if not _is_batch(payload):
                 return False
         elif kind != KIND_NOOP or payload:
             return False
     return True
+
+
+def _is_roster(value: object) -> bool:
+    return type(value) is bytes and is_roster(value)
+
+
+def _is_incarnation(value: object) -> bool:
+    return type(value) is str and 0 < len(value) <= 63
 
 
 HELLO_FIELDS_MIN: Final = 5
@@ -146,9 +163,12 @@ _SHAPES: Final[dict[int, tuple[Check, ...]]] = {
     READ_ECHO: (_is_count, _is_count),
     READ_ASK: (_is_count,),
     READ_GRANT: (_is_count, _is_count),
-    SNAPSHOT_BEGIN: (_is_count, _is_count, _is_count, _is_count, _is_sha256),
-    SNAPSHOT_CHUNK: (_is_count, _is_bytes),
-    SNAPSHOT_ACK: (_is_count, _is_bool),
+    SNAPSHOT_BEGIN: (_is_count, _is_count, _is_count, _is_count, _is_count, _is_sha256),
+    SNAPSHOT_CHUNK: (_is_count, _is_count, _is_bytes),
+    SNAPSHOT_ACK: (_is_count, _is_count, _is_bool),
+    INCARNATION: (_is_incarnation,),
+    ROSTER: (_is_count, _is_roster),
+    STRANGER: (_is_count, _is_incarnation),
 }
 
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack

@@ -5,7 +5,7 @@
                remove what S replaces
     finish     thaw the store                                     owner's thread, no disk
 
-    install    S: likewise                                        owner's thread, no disk
+    install    S: likewise; set the snapshot aside                owner's thread, a rename
       job      copy or link to S.img.tmp, read and verify it,     a thread of its own
                rename, remove what S replaces
       finish   the state that was read becomes the machine's      owner's thread, no disk
@@ -190,23 +190,27 @@ class Archive:
         sequence = self._wal.sequence
         disk, paths, snapshots = self._disk, self._paths, self.snapshots
         temporary = paths.checkpoint_temporary(sequence)
+        own = directory == paths.incoming and disk.exists(directory)
+        source = snapshots.set_aside() if own else directory
 
         def work(check: Check) -> _Done | Rejected:
             try:
-                take_over(disk, directory, temporary, link=directory == paths.incoming)
+                take_over(disk, source, temporary, link=own)
                 image = read_snapshot(disk, temporary, metadata, check)
                 store, terms = Store(), LogTerms(image.last, image.runs)
                 store.restore(image.parts)
             except Rejected as refusal:
                 if disk.exists(temporary):
                     disk.unlink(temporary)
+                if own:
+                    disk.remove_tree(source)
                 return refusal
             # 1 rename, 2 fsync the directory, 3 only then remove what it replaces. Crash before
             # 2: the old checkpoint and all its segments are there.
             disk.rename(temporary, paths.checkpoint(sequence))
             disk.sync_dir(paths.checkpoints)
-            if directory == paths.incoming:
-                snapshots.adopt_incoming(metadata)
+            if own:
+                snapshots.adopt(metadata)
             snapshots.record(metadata)
             _remove_replaced(disk, paths, sequence)
             checkpoint = Checkpoint(

@@ -3,10 +3,11 @@
     snapshot/incoming.tmp/   begin -> write ... -> finish    size and SHA-256 checked, synced
                              abort, the next begin, a boot   forget it
 
-Installing: 1 link (what our receiver made) or copy to checkpoint/S.img.tmp, 2 read it whole and
-compare size and SHA-256, 3 rename, fsync the directory, 4 remove what it replaces, 5 swap memory.
-Up to 3 nothing has changed and the old state goes on; a crash before finds the old state, one after
-it the new. 1 and 2 are here; archive.py does the rest, all but 5 in a thread.
+Installing: 0 set what our receiver made aside, so that the next transfer may begin, 1 link it, or
+copy what lies elsewhere, to checkpoint/S.img.tmp, 2 read it whole and compare size and SHA-256,
+3 rename, fsync the directory, 4 remove what it replaces, 5 swap memory. Up to 3 nothing has changed
+and the old state goes on; a crash before finds the old state, one after it the new. 1 and 2 are
+here; archive.py does the rest, all but 0 and 5 in a thread.
 
 What it does not do: resume a broken transfer, or send one (the node does).
 

@@ -7,6 +7,7 @@
       snapshot/metadata.bin               what is known of the last snapshot
       snapshot/<index>@<term>/            snapshot.bin (an image) and metadata.bin
       snapshot/incoming.tmp/              one that is being received
+      snapshot/installing.tmp/            one that was received and is being installed
 
 Invariants: sequences have 16 digits, so names sort as they count. A name that ends in `.tmp` is
 unfinished work and goes at boot. A checkpoint's number is the first segment that is replayed on
@@ -73,6 +74,10 @@ class Paths:
     @property
     def incoming(self) -> Path:
         return self.snapshots / f"incoming{TEMPORARY_SUFFIX}"
+
+    @property
+    def installing(self) -> Path:
+        return self.snapshots / f"installing{TEMPORARY_SUFFIX}"
 
     def segment(self, sequence: int) -> Path:
         return self.wal / segment_name(sequence)

@@ -4,6 +4,7 @@
     snapshot/<index>@<term>/metadata.bin    what it is: the directory counts once this is there
     snapshot/metadata.bin                   the last snapshot's, wherever it lies
     snapshot/incoming.tmp/                  one that is being received; goes at boot
+    snapshot/installing.tmp/                one that is being installed; goes at boot
 
     metadata.bin   0       8         12      16            16+n
                    +-------+---------+-------+-------------+--------+
@@ -193,7 +194,7 @@ class Snapshots:
             path = paths.snapshots / name
             # Removing a directory is not atomic either: half of one is unfinished as well.
             whole = disk.exists(path / METADATA_NAME) and disk.exists(path / SNAPSHOT_NAME)
-            if (snapshot_place(name) and not whole) or path == paths.incoming:
+            if (snapshot_place(name) and not whole) or path in (paths.incoming, paths.installing):
                 disk.remove_tree(path)
                 self.removed.append(f"{paths.snapshots.name}/{name}")
             elif name.endswith(TEMPORARY_SUFFIX):
@@ -233,11 +234,20 @@ class Snapshots:
         for place in self.places()[:-KEPT_MAX]:
             self._disk.remove_tree(self._paths.snapshot(place))
 
-    def adopt_incoming(self, metadata: SnapshotMetadata) -> None:
-        """Keep the received snapshot, now installed, as this machine's own."""
+    def set_aside(self) -> Path:
+        """Give the received snapshot, which is about to be installed, a place that the next
+        transfer leaves alone; return it.
+        """
+        if self._disk.exists(self._paths.installing):  # Of an install that was given up.
+            self._disk.remove_tree(self._paths.installing)
+        self._disk.rename(self._paths.incoming, self._paths.installing)
+        return self._paths.installing
+
+    def adopt(self, metadata: SnapshotMetadata) -> None:
+        """Keep what was set aside, now installed, as this machine's own."""
         target = self._paths.snapshot(metadata.last_included)
         self._disk.remove_tree(target)
-        self._disk.rename(self._paths.incoming, target)
+        self._disk.rename(self._paths.installing, target)
         self._disk.sync_dir(self._paths.snapshots)
 
     def clear(self) -> None:
@@ -247,6 +257,7 @@ class Snapshots:
         for place in self.places():
             self._disk.remove_tree(self._paths.snapshot(place))
         self._disk.remove_tree(self._paths.incoming)
+        self._disk.remove_tree(self._paths.installing)
         self._disk.sync_dir(self._paths.snapshots)
         self.metadata = None
 

@@ -39,6 +39,7 @@ from node.replies import Text, encode, error_line, integer
 from node.resp import Request
 
 __all__ = [
+    "certain_replicas",
     "cluster_id",
     "countkeysinslot",
     "getkeysinslot",
@@ -183,6 +184,12 @@ def nodes(connection: Connection, _request: Request) -> bytes:
             words.append(f"0-{_LAST_SLOT}")
         lines.append(" ".join(words) + "\n")
     return encode(Text("".join(lines).encode()), connection.protocol)
+
+
+def certain_replicas(connection: Connection) -> int:
+    """So many nodes besides this one have what was acknowledged: a majority of the voters has."""
+    seats = connection.backend.member_list()["members"]
+    return len([seat for seat in seats if seat["role"] == "voter"]) // 2
 
 
 def info(connection: Connection, _request: Request) -> bytes:

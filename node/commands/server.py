@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from node.commands.cluster import certain_replicas
 from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Control, parse_integer
 from node.connection import Connection, Frontend
 from node.replies import NIL, OK, Text, encode, error_line, integer
@@ -214,7 +215,7 @@ def wait(connection: Connection, request: Request) -> bytes:
         return error_line("ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         return error_line("ERR timeout is negative")
-    return integer(len(connection.backend.members()) // 2)
+    return integer(certain_replicas(connection))
 
 
 def waitaof(connection: Connection, request: Request) -> bytes:
@@ -228,7 +229,7 @@ def waitaof(connection: Connection, request: Request) -> bytes:
         return error_line("ERR timeout is not an integer or out of range")
     if numbers[2] < 0:
         return error_line("ERR timeout is negative")
-    return encode([1, len(connection.backend.members()) // 2], connection.protocol)
+    return encode([1, certain_replicas(connection)], connection.protocol)
 
 
 def save(connection: Connection, _request: Request) -> Control:

@@ -128,6 +128,7 @@ SYNTAX: Final[dict[str, str]] = {
     "cluster|keyslot": "key",
     "cluster|countkeysinslot": "slot",
     "cluster|getkeysinslot": "slot count",
+    "tri.member": "<ADD id address|REMOVE id|LIST>",
     "tri.transfer": "[member]",
     "tri.consistency": "[LINEARIZABLE|LEASE|EVENTUAL]",
     "tri.get": "key",

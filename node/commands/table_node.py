@@ -172,6 +172,8 @@ ROWS: Final[tuple[Row, ...]] = (
      "Returns the applied index and the SHA-256 of the state."),
     ("tri.transfer", -1, _CONTROL, "admin noscript", _NONE, "0.1.0", "trimaran", trimaran.transfer,
      "Hands leadership over."),
+    ("tri.member", -2, _CONTROL, "admin noscript", _NONE, "0.2.0", "trimaran", trimaran.member,
+     "Changes or lists the members; an address is host:client:peer[:http]."),
     ("tri.snapshot", 1, _CONTROL, "admin noscript", _NONE, "0.1.0", "trimaran", trimaran.snapshot,
      "Writes a snapshot; returns once it is durable."),
     ("tri.consistency", -1, _LOCAL, _ANYTIME, _NONE, "0.1.0", "trimaran", trimaran.consistency,

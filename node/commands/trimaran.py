@@ -5,6 +5,10 @@
                                at the same index
     TRI.TRANSFER [member]      hand leadership over; the id of the new leader
     TRI.SNAPSHOT               write a snapshot; "index-term" once it is durable
+    TRI.MEMBER ADD id HOST:CLIENT:PEER[:HTTP]   seat a learner, which will vote once it has caught
+                               up; the index of the entry once it is committed. Leader only.
+    TRI.MEMBER REMOVE id       take a member out, likewise; a leader hands over instead
+    TRI.MEMBER LIST            who the members are, as JSON
     TRI.CONSISTENCY [level]    how fresh this connection's reads are; without a level: says so
     TRI.GET key                [value, created, modified, deadline in ms or -1], or nothing
     TRI.RANGE start end [LIMIT n] [REV]       start <= key < end ("" as end: to the last)
@@ -26,13 +30,24 @@ import json
 from typing import Final
 
 from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Control, parse_integer
+from node.config_members import parse_member
 from node.connection import Connection
 from node.reads import Level
 from node.replies import NIL, OK, bulk, encode, error_line
 from node.resp import Request
 from statemachine.entries import Scan
 
-__all__ = ["consistency", "digest", "get", "prefix", "range_", "snapshot", "status", "transfer"]
+__all__ = [
+    "consistency",
+    "digest",
+    "get",
+    "member",
+    "prefix",
+    "range_",
+    "snapshot",
+    "status",
+    "transfer",
+]
 
 PAGE_KEYS_MAX: Final = 10_000
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -67,6 +82,23 @@ def transfer(connection: Connection, request: Request) -> bytes | Control:
     if target is not None and target not in {member.id for member in backend.members()}:
         return error_line(f"ERR no member is called '{target}'")
     return Control(lambda waiter: backend.transfer(target, waiter), _text_reply)
+
+
+def member(connection: Connection, request: Request) -> bytes | Control:
+    words = [word.decode("utf-8", "replace") for word in request[1:]]
+    backend = connection.backend
+    action = words[0].upper()
+    if action == "LIST" and len(words) == 1:
+        return bulk(json.dumps(backend.member_list()).encode())
+    if action == "ADD" and len(words) == 3:
+        try:
+            new = parse_member(words[1], words[2])
+        except ValueError as error:
+            return error_line(f"ERR {error}")
+        return Control(lambda waiter: backend.add_member(new, waiter), _text_reply)
+    if action == "REMOVE" and len(words) == 2:
+        return Control(lambda waiter: backend.remove_member(words[1], waiter), _text_reply)
+    return error_line("ERR it is TRI.MEMBER ADD id host:client:peer[:http] | REMOVE id | LIST")
 
 
 def snapshot(connection: Connection, _request: Request) -> Control:

@@ -196,6 +196,8 @@ def _checkpoint(node: NodeProcess) -> tuple[Path, int]:
 
 
 def _term(node: NodeProcess) -> tuple[Path, int]:
+    # Both copies; the second is mended by the first when that is whole again.
+    _flip(node.data_dir / "journal" / "term.copy", 20)
     return node.data_dir / "journal" / "term", 20
 
 
@@ -234,6 +236,23 @@ def test_damage_below_the_durable_mark_stops_one_node_and_loses_nothing(
     keys = [f"{name} {number}" for number in range(20)] + [f"{name} without it"]
     assert None not in cluster.client(node.id).mget(keys)
     cluster.equal_digest()
+
+
+@pytest.mark.parametrize("name", ["term", "term.copy"])
+def test_damage_to_one_copy_of_term_and_vote_is_said_and_mended(
+    damage_cluster: Cluster, name: str
+) -> None:
+    node = damage_cluster.others(damage_cluster.leader())[0]
+    path = node.data_dir / "journal" / name
+    node.kill()
+    _flip(path, 20)
+    assert "one copy of the term" in _trimaran("verify", node.data_dir).stdout
+    assert f"damaged: {path}" in _trimaran("dump", path).stdout
+    node.restart()
+    assert node.said("one copy of the term is damaged, mended", str(path))
+    node.kill()
+    assert _trimaran("verify", node.data_dir).stdout == f"{node.data_dir}: sound\n"
+    node.restart()
 
 
 @pytest.fixture

@@ -174,6 +174,8 @@ def test_a_snapshot_advances_no_commit_index_and_says_nothing_before_it_is_belie
 def test_pysyncobj_s_own_snapshot_message_starts_a_stream_of_ours() -> None:
     fence = Fence()
     fence.state.leads(term=1)
+    fence.journal[:] = [entry(8, 1), entry(9, 1)]
+    fence.receive("n2", wire.ACK, 1, 3, True, False)  # its log ends at 2
     assert fence.send(
         "n2", type="append_entries", term=1, commit_index=5, serialized=(b"", True, True)
     )

@@ -489,11 +489,11 @@ def test_a_second_leader_of_the_term_that_we_lead_is_refused(fence: Fence) -> No
 
 
 def test_snapshot_and_read_messages_go_to_their_rooms(fence: Fence) -> None:
-    fence.receive("n2", wire.SNAPSHOT_ACK, 5, False)
+    fence.receive("n2", wire.SNAPSHOT_ACK, 1, 5, False)
     fence.receive("n2", wire.READ_ECHO, 1, 2)
     fence.receive("n2", wire.READ_ASK, 3)
     fence.receive("n2", wire.READ_GRANT, 3, 4)
-    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 5, False])]
+    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 1, 5, False])]
     assert fence.reads.calls == [
         ("on_echo", "n2", 1, 2),
         ("on_ask", "n2", 3),

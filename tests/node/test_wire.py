@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node import wire
-from node.entry import KIND_BATCH, KIND_NOOP, NOOP_COMMAND, wrap
+from node.entry import KIND_BATCH, KIND_CONFIG, KIND_NOOP, NOOP_COMMAND, wrap
+from node.roster import Roster
 from node.wire import FrameReader, WireError
 from statemachine.commands import BATCH_VERSION
+from tests.support.fake_service import members
 from tests.support.fence import batch
 from tests.support.fuzz import damaged, junk, valid_frame
 
@@ -21,7 +23,8 @@ NONCE = bytes(16)
 SHA256 = bytes(32)
 BATCH = batch(9, 1, b"n1:ab")
 NEWER_BATCH = bytes((BATCH_VERSION + 1,)) + BATCH[1:]
-ROWS: list[list[Any]] = [[2, KIND_BATCH, BATCH], [3, KIND_NOOP, b""]]
+ROSTER = Roster.founded_by(members(3)).encode()
+ROWS: list[list[Any]] = [[2, KIND_BATCH, BATCH], [3, KIND_NOOP, b""], [3, KIND_CONFIG, ROSTER]]
 EXAMPLES: list[list[Any]] = [
     [wire.HELLO, 1, "n1", "n2", 7, NONCE, 1, 1, 1],
     [wire.PROOF, SHA256],
@@ -39,16 +42,27 @@ EXAMPLES: list[list[Any]] = [
     [wire.READ_ECHO, 4, 1],
     [wire.READ_ASK, 1],
     [wire.READ_GRANT, 1, 9],
-    [wire.SNAPSHOT_BEGIN, 4, 9, 3, 100, SHA256],
-    [wire.SNAPSHOT_CHUNK, 0, b"bytes"],
-    [wire.SNAPSHOT_ACK, 100, True],
+    [wire.SNAPSHOT_BEGIN, 4, 2, 9, 3, 100, SHA256],
+    [wire.SNAPSHOT_CHUNK, 2, 0, b"bytes"],
+    [wire.SNAPSHOT_ACK, 2, 100, True],
+    [wire.INCARNATION, "5f0c9e12a4b7d386"],
+    [wire.ROSTER, 7, ROSTER],
+    [wire.STRANGER, 7, "5f0c9e12a4b7d386"],
 ]
 WRONG: dict[type, list[Any]] = {
     int: [-1, 1 << 63, 1 << 64, 1.0, True, None, b"1", "1"],
     bytes: ["text", None, 5, [b""]],
     str: ["", "x" * 64, b"n1", None, 5],
     bool: [0, 1, None],
-    list: [None, {}, [[]], [[1, KIND_BATCH]], [[1, 99, b""]], [[1, KIND_NOOP, b"x"]]],
+    list: [
+        None,
+        {},
+        [[]],
+        [[1, KIND_BATCH]],
+        [[1, 99, b""]],
+        [[1, KIND_NOOP, b"x"]],
+        [[1, KIND_CONFIG, b"x"]],
+    ],
 }
 WRONG[list] += [
     [[-1, KIND_BATCH, b""]],
@@ -107,7 +121,7 @@ def test_a_nonce_or_a_checksum_of_another_length_is_refused(size_bytes: int) -> 
     with pytest.raises(WireError):
         wire.decode(body(wire.HELLO, 1, "n1", "n2", 7, bytes(size_bytes), 1, 1, 1))
     with pytest.raises(WireError):
-        wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 9, 3, 100, bytes(size_bytes)))
+        wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 2, 9, 3, 100, bytes(size_bytes)))
 
 
 @pytest.mark.parametrize(

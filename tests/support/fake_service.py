@@ -146,6 +146,18 @@ class FakeService:
         if not self._fails(waiter):
             self._orders.append((waiter, node_id or "n2"))
 
+    def add_member(self, member: Member, waiter: Waiter) -> None:
+        if not self._fails(waiter):
+            waiter.resolve([b"17"], 0, 1)
+
+    def remove_member(self, member_id: str, waiter: Waiter) -> None:
+        if not self._fails(waiter):
+            waiter.resolve([b"18"], 0, 1)
+
+    def member_list(self) -> dict[str, Any]:
+        rows = [{"id": each.id, "role": "voter"} for each in self._members]
+        return {"index": 0, "committed": True, "members": rows}
+
     def snapshot(self, waiter: Waiter) -> None:
         if not self._fails(waiter):
             self._orders.append((waiter, b"%d-%d" % (self.index, self.term)))

@@ -54,6 +54,10 @@ class FakeJournal(list[Entry]):
         return self[0][1]
 
     @property
+    def memory_index(self) -> int:
+        return self[0][1]
+
+    @property
     def last_index(self) -> int:
         return self[-1][1]
 
@@ -177,9 +181,15 @@ class FakeElections:
         self.calls.append(("admits", term, transfer))
         return self.lets_pass
 
+    def may_stand(self) -> bool:
+        return True
+
     def counts(self, peer_id: str, term: int) -> bool:
         self.calls.append(("counts", peer_id, term))
         return self.lets_pass
+
+    def early_votes(self) -> list[tuple[str, int]]:
+        return []
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.calls.append((name, *arguments))

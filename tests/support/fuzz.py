@@ -23,7 +23,10 @@ __all__ = ["KINDS", "damaged", "entry_row", "junk", "nonsense", "valid_frame"]
 
 _COUNTS = (0, 1, 2, 3, 7, 255, 1 << 16, 1 << 24, (1 << 24) + 9, 1 << 32, 1 << 48, (1 << 63) - 1)
 _ORIGINS = (b"n1:ab", b"n2:ab", b"n3:ab", b"n1:0123456789abcdef", b"x", b"")
-KINDS = sorted(set(wire._SHAPES) - {wire.HELLO, wire.PROOF})
+_INTRODUCTIONS = {wire.INCARNATION, wire.ROSTER, wire.STRANGER}
+"""Believed of whoever has credentials (tests/node/test_introductions.py): a peer that makes itself
+a stranger would be heard no more, and what it says after that would prove nothing."""
+KINDS = sorted(set(wire._SHAPES) - {wire.HELLO, wire.PROOF} - _INTRODUCTIONS)
 
 
 def nonsense(

@@ -40,6 +40,7 @@ class LiveServer:
     service: FakeService
     frontend: Frontend
     port: int
+    server: Server
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run it in the loop's thread."""
@@ -84,7 +85,7 @@ def live_server(
     server = Server(frontend, "127.0.0.1", base_port or 0, tls)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(WAIT_S)
     try:
-        yield LiveServer(loop, service, frontend, server.port)
+        yield LiveServer(loop, service, frontend, server.port, server)
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(WAIT_S)
         loop.call_soon_threadsafe(loop.stop)
