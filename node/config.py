@@ -52,6 +52,7 @@ from node.config_sections import (
     ClientSection,
     DiskSection,
     JournalSection,
+    LabSection,
     LimitsSection,
     LogSection,
     PeerSection,
@@ -72,6 +73,7 @@ __all__ = [
     "Config",
     "DiskSection",
     "JournalSection",
+    "LabSection",
     "LimitsSection",
     "LogSection",
     "Member",
@@ -105,6 +107,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "disk": DiskSection,
     "peer": PeerSection,
     "log": LogSection,
+    "lab": LabSection,
 }
 """Every table of the file but [[cluster.members]], in the order in which they are written."""
 
@@ -124,6 +127,7 @@ class Config:
     disk: DiskSection = field(default_factory=DiskSection)
     peer: PeerSection = field(default_factory=PeerSection)
     log: LogSection = field(default_factory=LogSection)
+    lab: LabSection = field(default_factory=LabSection)
 
     def __post_init__(self) -> None:
         found = self.problems()

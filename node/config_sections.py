@@ -1,6 +1,6 @@
 """The sections of the configuration: each key, its type, its default, its bounds, its cost.
 
-    [raft] [journal] [wal] [checkpoint] [client] [limits] [disk] [peer] [log]
+    [raft] [journal] [wal] [checkpoint] [client] [limits] [disk] [peer] [log] [lab]
 
 One frozen dataclass for each table of the file. The line under a field says in which
 unit it is and what it costs to change it; configs/node.toml says the same to whoever
@@ -27,6 +27,7 @@ __all__ = [
     "ClientSection",
     "DiskSection",
     "JournalSection",
+    "LabSection",
     "LimitsSection",
     "LogSection",
     "PeerSection",
@@ -230,3 +231,12 @@ class LogSection(Section):
 
     format: str = setting("text", choices=("text", "json"))
     """One line for each event: key=value words, or one JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSection(Section):
+    """[lab]: experiments (`trimaran lab`). Nothing of it belongs into a node that serves."""
+
+    door: str = setting("")
+    """Path of a Unix socket at which the disk can be made slow, full or broken and the wall
+    clock be shifted. Empty = there is no such door. Costs one more call for each fsync."""

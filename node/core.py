@@ -95,6 +95,8 @@ class Core:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
+        self._ready_term = 0
+        """The last term in which this node led and had an entry of that term committed."""
         self.identity = Identity(
             config.node.data_dir, config.node.id, [each.id for each in config.members], disk
         )
@@ -413,6 +415,11 @@ class Core:
         self.batches.applied(head, outcome)
 
     def _on_progress(self) -> None:
+        raft = self.raft
+        if raft.is_leader() and self._ready_term < raft.term():
+            if raft.committed_in_term() is not None:
+                self._ready_term = raft.term()
+                self.log.info("leader ready", term=raft.term(), index=raft.commit_index())
         self.batches.deliver()
         self.reads.advance()
         self.transfer.progress()
