@@ -66,7 +66,13 @@ class Outage:
         return None if self.elected_us is None else (self.elected_us - self.fault_us) / 1000
 
     def segments(self) -> list[tuple[str, float]]:
-        """(what was waited for, ms), in order; together they are the time to the straggler."""
+        """(what was waited for, ms), in order; together they are the time to the straggler.
+
+        What happened outside of the gap, before writes stopped or after they went on, was not
+        what they waited for.
+        """
+        if self.last_ok_us is None or self.first_ok_us is None:
+            return []
         marks = [
             ("last ok to fault", self.last_ok_us),
             ("detection", self.fault_us),
@@ -76,7 +82,8 @@ class Outage:
             ("stragglers", self.first_ok_us),
             ("", self.straggler_us),
         ]
-        known = [(name, at) for name, at in marks if at is not None]
+        first, last = self.last_ok_us, self.straggler_us or self.first_ok_us
+        known = [(name, at) for name, at in marks if at is not None and first <= at <= last]
         return [
             (name, max(later - at, 0) / 1000)
             for (name, at), (_, later) in zip(known, known[1:], strict=False)

@@ -88,6 +88,7 @@ async def run_once(
     Raises:
         ClusterFailed, CannotRun: it could not begin.
     """
+    files.remove_tree(directory)  # a run begins with nothing
     clock = RunClock()
     rng = random.Random(f"{seed} faults")
     run = Run(experiment.name, seed)

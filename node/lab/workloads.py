@@ -234,8 +234,8 @@ class Ttl(Workload):
         key = f"{self.prefix}t:{self.value(client)}"
         written = await client.call("lease", key, ttl_ms, "SET", key, "x", "PX", ttl_ms)
         if written.is_ok:
-            # Looked at for twice as long as it may live, and two seconds for an outage.
-            alive.append((key, written.end_us + 2_000 * ttl_ms + 2_000_000))
+            # Looked at until well after its deadline.
+            alive.append((key, written.end_us + 1_000 * ttl_ms + 300_000))
 
 
 class Lock(Workload):
