@@ -3,6 +3,7 @@
     cluster                        serve                 node processes
     status  transfer  snapshot     get  set  del  cas    a client of running nodes
     verify  dump                                         files of a stopped node
+    lab                                                  experiments (node.lab)
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
     3 unavailable (certainly not done)   4 outcome unknown   70 fatal
@@ -242,6 +243,13 @@ def _dump(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _lab(options: argparse.Namespace) -> int:
+    from node.lab import cli as lab
+
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    return lab.main(options, loop_factory=_loop_factory(), password=password)
+
+
 _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cluster": _cluster,
     "serve": _serve,
@@ -254,4 +262,5 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "snapshot": _snapshot,
     "verify": _verify,
     "dump": _dump,
+    "lab": _lab,
 }

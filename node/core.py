@@ -416,10 +416,10 @@ class Core:
 
     def _on_progress(self) -> None:
         raft = self.raft
-        if raft.is_leader() and self._ready_term < raft.term():
-            if raft.committed_in_term() is not None:
-                self._ready_term = raft.term()
-                self.log.info("leader ready", term=raft.term(), index=raft.commit_index())
+        is_new = raft.is_leader() and self._ready_term < raft.term()
+        if is_new and raft.committed_in_term() is not None:
+            self._ready_term = raft.term()
+            self.log.info("leader ready", term=raft.term(), index=raft.commit_index())
         self.batches.deliver()
         self.reads.advance()
         self.transfer.progress()
