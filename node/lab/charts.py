@@ -105,9 +105,10 @@ class Panel:
     def band(self, start: float, stop: float, name: str = "", colour: str = RED) -> None:
         """A shaded stretch, with its name at the top."""
         left, right = self.px(start), max(self.px(stop), self.px(start) + 1.5)
-        self._add(
+        self._parts.insert(
+            0,
             f'<rect x="{left:.1f}" y="0" width="{right - left:.1f}" height="{self.height}" '
-            f'fill="{colour}" opacity="0.13"/>'
+            f'fill="{colour}" opacity="0.14"/>',
         )
         if name:
             anchor = "end" if left > WIDTH - 130 else "start"
@@ -126,12 +127,26 @@ class Panel:
 
     def line(self, points: Points, colour: str, name: str = "", width: float = 1.5) -> None:
         """Straight from point to point."""
-        if points:
+        if len(points) == 1:
+            (x, y), shape = points[0], '<circle cx="{:.1f}" cy="{:.1f}" r="1.6" fill="{}"/>'
+            self._add(shape.format(self.px(x), self.py(y), colour))
+        elif points:
             path = " ".join(f"{self.px(x):.1f},{self.py(y):.1f}" for x, y in points)
             self._add(
                 f'<polyline points="{path}" fill="none" stroke="{colour}" '
                 f'stroke-width="{width}" stroke-linejoin="round"/>'
             )
+        self._name(name, colour)
+
+    def broken_line(self, points: Points, colour: str, name: str, gap: float) -> None:
+        """A line that ends where nothing was seen for longer than `gap`."""
+        part: list[tuple[float, float]] = []
+        for point in points:
+            if part and point[0] - part[-1][0] > gap:
+                self.line(part, colour)
+                part = []
+            part.append(point)
+        self.line(part, colour, name)
         self._name(name, colour)
 
     def steps(self, points: Points, colour: str, name: str = "", width: float = 1.5) -> None:

@@ -48,7 +48,6 @@ _SEGMENT_COLOURS: Final = {
     "first answer": BLUE,
     "stragglers": SKY,
 }
-_BUCKETS_WANTED: Final = 160
 
 
 def bucket_us(span_us: int) -> int:
@@ -62,7 +61,7 @@ def bucket_us(span_us: int) -> int:
 def span_ms(run: Any) -> tuple[int, int]:
     """What of the run is drawn: from the load's beginning to its end."""
     last = max((each.end_us for each in run.operations), default=1_000_000)
-    return run.marks_us.get("load", 0) // 1000, run.marks_us.get("end", last) // 1000 + 50
+    return run.marks_us.get("load", 0) // 1000, run.marks_us.get("end", last) // 1000
 
 
 def timeline(run: Any) -> str:
@@ -120,7 +119,8 @@ def _latency(buckets: list[Any], x: tuple[int, int]) -> Panel:
             for bucket in buckets
             if bucket.latencies_ms
         ]
-        panel.line(points, colour, name)
+        width = (buckets[0].to_us - buckets[0].from_us) / 1000 if buckets else 1.0
+        panel.broken_line(points, colour, name, 2.5 * width)
     return panel
 
 
@@ -157,7 +157,8 @@ def _lag(run: Any, x: tuple[int, int]) -> Panel:
     top = max((lag for points in lines.values() for _, lag in points), default=1)
     panel = Panel("lag", "entries committed and not applied", x=x, y=(0, max(top, 4)), height=80)
     for place, (node, points) in enumerate(sorted(lines.items())):
-        panel.line([each for each in points if each[0] >= x[0]], PALETTE[place], node)
+        seen = [each for each in points if each[0] >= x[0]]
+        panel.broken_line(seen, PALETTE[place], node, 500.0)
     return panel
 
 
@@ -169,7 +170,7 @@ def outage_bar(outage: Outage) -> str:
     stop = start + max(sum(length for _, length in segments), 1.0)
     pad = (stop - start) * 0.02
     x = (start - pad - outage.fault_us / 1000, stop + pad - outage.fault_us / 1000)
-    bar = Panel("the outage", "in its segments", x=x, height=36, lanes=["writes"])
+    bar = Panel("the outage", "", x=x, height=36, lanes=["writes"])
     at = start - outage.fault_us / 1000
     for name, length in segments:
         bar.lane(0, at, at + length, _SEGMENT_COLOURS.get(name, BLACK), f"{length:.0f}")
@@ -182,6 +183,7 @@ def outage_bar(outage: Outage) -> str:
         x=x,
         y=(0, max(len(waits), 1)),
         height=max(7 * len(waits), 40),
+        lanes=["each"],
         x_unit="milliseconds since the fault",
     )
     for place, (_, waited_ms) in enumerate(waits):
@@ -202,7 +204,7 @@ def distribution(
     everything = [value for values in series.values() for value in values]
     everything += list((paper or {}).values())
     low, high = min(everything), max(everything)
-    x = (low * 0.8, high * 1.25) if log else (0.0, high * 1.08)
+    x = (low * 0.8, high * 1.25) if log else (0.0 if low < high / 2 else low * 0.8, high * 1.08)
     panel = Panel(
         title, "share of all", x=x, y=(0, 1), height=260, log_x=log, x_unit="milliseconds"
     )

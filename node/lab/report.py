@@ -35,7 +35,7 @@ p.about { color: #555; margin: 4px 0 18px } svg { width: 100%; height: auto; dis
 table { border-collapse: collapse; width: 100%; font-size: 14px }
 td, th { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid #e6e6e6;
          vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+th { font-weight: bold } th.number, td.number { text-align: right; font-variant-numeric: tabular-nums }
 .valid { color: #00795a; font-weight: bold } .broken { color: #b03a00; font-weight: bold }
 .unknown { color: #8a6400; font-weight: bold }
 .banner { padding: 10px 14px; border-radius: 4px; margin: 14px 0; background: #f3f6f8 }
@@ -140,8 +140,8 @@ def _numbers(results: Sequence[dict[str, Any]]) -> str:
             rows.append(f"<tr><td>{title}, ms</td>{numbers}</tr>")
     if not rows:
         return ""
-    head = "".join(f"<th>{each}</th>" for each in ("", "n", "min", "median", "p95", "max"))
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    head = "".join(f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max"))
+    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
 def _figure_of(summary: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:

@@ -233,5 +233,5 @@ def _table(series: dict[str, list[float]]) -> str:
         cells = (told.count, told.minimum, told.median, told.p95, told.maximum)
         numbers = "".join(f'<td class="number">{each:,.0f}</td>' for each in cells)
         rows.append(f"<tr><td>{label}</td>{numbers}</tr>")
-    head = "".join(f"<th>{each}</th>" for each in ("", "n", "min", "median", "p95", "max"))
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    head = "".join(f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max"))
+    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
