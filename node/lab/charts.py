@@ -156,7 +156,9 @@ class Panel:
             path += [(x, y), (next_x, y)]
         self.line(path, colour, name, width)
 
-    def bars(self, rows: Iterable[tuple[float, float, float, float]], colour: str, name: str) -> None:
+    def bars(
+        self, rows: Iterable[tuple[float, float, float, float]], colour: str, name: str
+    ) -> None:
         """(from, to, bottom, top) each."""
         for left, right, bottom, top in rows:
             if top > bottom:
@@ -216,7 +218,7 @@ class Panel:
                 axis.append(_label(x, self.height + 15, label(value), "middle"))
         if show_x and self.x_unit:
             axis.append(_label(_LEFT + PLOT / 2, self.height + 31, self.x_unit, "middle"))
-        legend, right = [], WIDTH - _RIGHT
+        legend, right = [], float(WIDTH - _RIGHT)
         for name, colour in reversed(self._legend):
             right -= 6.4 * len(name) + 22
             legend.append(

@@ -194,7 +194,7 @@ def _lists(observed: Observed) -> Verdict:
     problems, elements = [], 0
     for key, own in by_key(observed.operations).items():
         reads = [each for each in own if each.op == "read" and each.is_ok and each.result]
-        longest = max((each.result.split(",") for each in reads), key=len, default=[])
+        longest: list[str] = max((each.result.split(",") for each in reads), key=len, default=[])
         elements += len(longest)
         if len(longest) != len(set(longest)):
             problems.append(f"{key}: an element is there twice: {','.join(longest)}")

@@ -26,16 +26,17 @@ from typing import Any, Final
 
 from node.lab import files, show
 from node.lab.checks import Observed, judge
-from node.lab.client import Server
 from node.lab.clock import file_stamp
 from node.lab.config import Bounds, Experiment, ExperimentError, WorkloadConfig
+from node.lab.connection import Server
 from node.lab.history import History
 from node.lab.leases import judge_leases
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.report import write_report
-from node.lab.run import worst
 from node.lab.series import Setting, run_series, run_sweep, write_sweep_report
-from node.lab.workloads import BANK_TOTAL_EACH, CannotRun
+from node.lab.stage import worst
+from node.lab.workload import CannotRun
+from node.lab.workloads import BANK_TOTAL_EACH
 
 __all__ = ["main"]
 
@@ -99,7 +100,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     """The file, and what the words say otherwise."""
     path: Path = options.experiment
     try:
-        document = tomllib.loads(files.read_text(path))
+        document = tomllib.loads(files.load_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExperimentError(f"{path}: {error}") from error
     document.setdefault("name", path.stem)

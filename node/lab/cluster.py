@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.lab import files
-from node.lab.client import Server, ask
 from node.lab.clock import RunClock
 from node.lab.config import ClusterConfig
+from node.lab.connection import Server, ask
 from node.lab.events import Event, parse
 from node.lab.plan import HOST, node_documents, to_toml
 from node.lab.proxy import Wire
@@ -155,7 +155,7 @@ class OwnCluster(Foreign):
             await self._lay_wires(members)
         for document in self.documents:
             node = self.nodes[document["node"]["id"]]
-            files.write_text(node.config_path, to_toml(document))
+            files.save_text(node.config_path, to_toml(document))
         for node in self.nodes.values():
             await self.spawn(node)
         await self.wait_ready(self.nodes, 30.0)
@@ -268,7 +268,7 @@ class OwnCluster(Foreign):
         for wire in self.wires:
             await wire.close()
         for node in self.nodes.values():
-            files.write_text(self._directory / f"{node.id}.log", "\n".join(node.lines) + "\n")
+            files.save_text(self._directory / f"{node.id}.log", "\n".join(node.lines) + "\n")
 
 
 async def _status(server: Server) -> dict[str, Any] | None:

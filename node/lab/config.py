@@ -182,7 +182,7 @@ class Experiment:
     def load(cls, path: Path) -> Experiment:
         """Read a file. ExperimentError: all that is wrong with it."""
         try:
-            document = tomllib.loads(files.read_text(path))
+            document = tomllib.loads(files.load_text(path))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ExperimentError(f"{path}: {error}") from error
         document.setdefault("name", path.stem)
@@ -204,7 +204,7 @@ class Experiment:
             )
         if problems:
             raise ExperimentError("\n".join(problems))
-        experiment = _read(cls, values, "", problems)
+        experiment: Experiment = _read(cls, values, "", problems)
         if not problems:
             problems = _judge(experiment)
         if problems:

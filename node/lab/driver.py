@@ -15,9 +15,10 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from node.lab.client import Client, Recorder, Server
+from node.lab.client import Client, Recorder
 from node.lab.config import WorkloadConfig
-from node.lab.workloads import Workload
+from node.lab.connection import Server
+from node.lab.workload import Workload
 
 __all__ = ["Driver"]
 

@@ -9,7 +9,7 @@
                                                                                   again, half a
                                                                                   period `ms` each
     delay, loss     all wires of the target (node.lab.proxy)
-    slow_fsync      each fsync takes `ms` longer                 disk_full        ENOSPC, 0 bytes free
+    slow_fsync      each fsync takes `ms` longer                 disk_full        0 bytes are free
     io_error        EIO at the next write or fsync: the node stops itself, and is started again
     clock           the node's wall clock is off by `ms`
     transfer        TRI.TRANSFER at the leader                   snapshot         TRI.SNAPSHOT
@@ -33,9 +33,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from node.lab.client import ask
 from node.lab.cluster import Foreign, NodeProcess, OwnCluster
 from node.lab.config import DOOR_FAULTS, PROCESS_FAULTS, WIRE_FAULTS, FaultConfig
+from node.lab.connection import ask
 
 __all__ = ["Breaker", "Record"]
 
@@ -52,9 +52,7 @@ class Breaker:
         now_us: the run's time.
     """
 
-    def __init__(
-        self, cluster: Foreign, now_us: Callable[[], int], rng: random.Random
-    ) -> None:
+    def __init__(self, cluster: Foreign, now_us: Callable[[], int], rng: random.Random) -> None:
         self._cluster = cluster
         self._now_us = now_us
         self._rng = rng
@@ -97,14 +95,14 @@ class Breaker:
             return self._cut(fault, targets)
         assert fault.kind in DOOR_FAULTS
         ms = round(self._rng.uniform(*fault.ms))
-        order: dict[str, Any] = {
+        orders: dict[str, dict[str, Any]] = {
             "slow_fsync": {"sync_delay_ms": ms},
             "disk_full": {"disk": "full"},
             "io_error": {"disk": "broken"},
             "clock": {"clock_offset_ms": ms},
-        }[fault.kind]
+        }
         for node in nodes:
-            await cluster.open_door(node, **order)
+            await cluster.open_door(node, **orders[fault.kind])
 
         async def heal() -> None:
             for node in nodes:

@@ -157,8 +157,8 @@ def _lag(run: Any, x: tuple[int, int]) -> Panel:
     top = max((lag for points in lines.values() for _, lag in points), default=1)
     panel = Panel("lag", "entries committed and not applied", x=x, y=(0, max(top, 4)), height=80)
     for place, (node, points) in enumerate(sorted(lines.items())):
-        seen = [each for each in points if each[0] >= x[0]]
-        panel.broken_line(seen, PALETTE[place], node, 500.0)
+        later = [each for each in points if each[0] >= x[0]]
+        panel.broken_line(later, PALETTE[place], node, 500.0)
     return panel
 
 

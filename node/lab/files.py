@@ -16,12 +16,11 @@ __all__ = [
     "make_dir",
     "read_json",
     "read_lines",
-    "read_text",
+    "load_text",
     "remove_tree",
-    "write_bytes",
     "write_json",
     "write_lines",
-    "write_text",
+    "save_text",
 ]
 
 
@@ -31,29 +30,24 @@ def make_dir(path: Path) -> Path:
     return path
 
 
-def write_text(path: Path, text: str) -> None:
+def save_text(path: Path, text: str) -> None:
     """Replace a file."""
     path.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file."""
-    path.write_bytes(data)
-
-
-def read_text(path: Path) -> str:
+def load_text(path: Path) -> str:
     """A whole file."""
     return path.read_text(encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
     """One JSON document, for people too."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    save_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """One JSON document."""
-    return json.loads(read_text(path))
+    return json.loads(load_text(path))
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:

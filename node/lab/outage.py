@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -86,7 +87,7 @@ class Outage:
         known = [(name, at) for name, at in marks if at is not None and first <= at <= last]
         return [
             (name, max(later - at, 0) / 1000)
-            for (name, at), (_, later) in zip(known, known[1:], strict=False)
+            for (name, at), (_, later) in itertools.pairwise(known)
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -150,9 +151,13 @@ def _find_election(outage: Outage, events: list[Event], window_us: int) -> None:
         elif event["event"] == "role" and event["role"] == "leader" and outage.elected_us is None:
             outage.elected_us = at_us
             outage.leader, outage.term = event["node"], event["term"]
-        elif event["event"] == "leader ready" and outage.elected_us is not None:
-            if outage.ready_us is None and event.get("term") == outage.term:
-                outage.ready_us = at_us
+        elif (
+            event["event"] == "leader ready"
+            and outage.ready_us is None
+            and outage.elected_us is not None
+            and event.get("term") == outage.term
+        ):
+            outage.ready_us = at_us
 
 
 def _find_clients(outage: Outage, writes: list[Operation], window_us: int) -> None:

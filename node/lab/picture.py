@@ -133,7 +133,9 @@ def _lanes(axis: Any, lanes: Mapping[str, Sequence[Any]]) -> None:
     axis.set_yticks(range(len(names)), names)
     marks = [(role, colour) for role, colour in ROLE_COLOURS.items()]
     for place, (role, colour) in enumerate(marks):
-        axis.text(0.01 + 0.1 * place, 1.02, role, color=colour, fontsize=7, transform=axis.transAxes)
+        axis.text(
+            0.01 + 0.1 * place, 1.02, role, color=colour, fontsize=7, transform=axis.transAxes
+        )
     axis.spines[["top", "right"]].set_visible(False)
 
 

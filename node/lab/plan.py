@@ -27,14 +27,12 @@ _FIRST, _LAST, _STEP = 12_000, 30_000, 30
 _KINDS: Final = (("client", 0), ("peer", 10), ("http", 20))
 
 
-def node_documents(
-    config: ClusterConfig, directory: Path, *, doors: bool
-) -> list[dict[str, Any]]:
+def node_documents(config: ClusterConfig, directory: Path, *, doors: bool) -> list[dict[str, Any]]:
     """What each node is told. ExperimentError: the settings cannot be read."""
     template: dict[str, Any] = {}
     if config.config:
         try:
-            template = tomllib.loads(files.read_text(Path(config.config)))
+            template = tomllib.loads(files.load_text(Path(config.config)))
         except (OSError, ValueError) as error:
             raise ExperimentError(f"cluster.config: {error}") from error
     for name, value in config.settings.items():

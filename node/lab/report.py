@@ -12,16 +12,17 @@ Proved by: tests/lab/test_report.py
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from node.lab import files, figures
+from node.lab import figures, files
 from node.lab.checks import Verdict
 from node.lab.history import History
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.outage import Outage
-from node.lab.run import Run
+from node.lab.stage import Run
 from node.lab.stats import spread
 
 __all__ = ["load_run", "outages_of", "page", "values_of", "write_report"]
@@ -35,7 +36,7 @@ p.about { color: #555; margin: 4px 0 18px } svg { width: 100%; height: auto; dis
 table { border-collapse: collapse; width: 100%; font-size: 14px }
 td, th { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid #e6e6e6;
          vertical-align: top }
-th { font-weight: bold } th.number, td.number { text-align: right; font-variant-numeric: tabular-nums }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums }
 .valid { color: #00795a; font-weight: bold } .broken { color: #b03a00; font-weight: bold }
 .unknown { color: #8a6400; font-weight: bold }
 .banner { padding: 10px 14px; border-radius: 4px; margin: 14px 0; background: #f3f6f8 }
@@ -81,7 +82,7 @@ def write_report(directory: Path) -> Path:
     summary = files.read_json(directory / "summary.json")
     shown = load_run(directory / "runs" / summary["shown"])
     path = directory / "report.html"
-    files.write_text(path, _report(summary, shown))
+    files.save_text(path, _report(summary, shown))
     return path
 
 
@@ -140,7 +141,9 @@ def _numbers(results: Sequence[dict[str, Any]]) -> str:
             rows.append(f"<tr><td>{title}, ms</td>{numbers}</tr>")
     if not rows:
         return ""
-    head = "".join(f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max"))
+    head = "".join(
+        f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max")
+    )
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
@@ -200,7 +203,7 @@ def _faults(run: Run) -> str:
 
 def _reproduce(summary: dict[str, Any]) -> str:
     facts = [f"{name}: {value}" for name, value in summary["versions"].items()]
-    settings = files.json.dumps(summary["experiment"], indent=1)
+    settings = json.dumps(summary["experiment"], indent=1)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary["notes"])
     return (
         f"<h2>To do it again</h2><pre>{html.escape(summary['command'])}</pre>{notes}"

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.lab import files, figures, picture, report
-from node.lab.client import Server
+from node.lab import figures, files, picture, report
 from node.lab.clock import RunClock
 from node.lab.cluster import ClusterFailed
 from node.lab.config import Experiment
+from node.lab.connection import Server
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.report import values_of, write_report
-from node.lab.run import Progress, Run, run_once, worst
+from node.lab.run import run_once
+from node.lab.stage import Progress, Run, worst
 from node.lab.stats import spread
 from node.version import TRIMARAN_VERSION
 
@@ -192,9 +193,7 @@ def _varied(experiment: Experiment, key: str, value: Any) -> Experiment:
         return dataclasses.replace(experiment, **{section: value})
     if isinstance(value, dict):
         value = {**getattr(table, name), **value}
-    return dataclasses.replace(
-        experiment, **{section: dataclasses.replace(table, **{name: value})}
-    )
+    return dataclasses.replace(experiment, **{section: dataclasses.replace(table, **{name: value})})
 
 
 def write_sweep_report(directory: Path, swept: dict[str, Any]) -> None:
@@ -222,7 +221,7 @@ def write_sweep_report(directory: Path, swept: dict[str, Any]) -> None:
     )
     again = f"<h2>To do it again</h2><pre>{swept['command']}</pre><p>Each value: {links}</p>"
     html = report.page(swept["name"], swept["about"], [banner, *parts, again])
-    files.write_text(directory / "report.html", html)
+    files.save_text(directory / "report.html", html)
 
 
 def _table(series: dict[str, list[float]]) -> str:
@@ -233,5 +232,7 @@ def _table(series: dict[str, list[float]]) -> str:
         cells = (told.count, told.minimum, told.median, told.p95, told.maximum)
         numbers = "".join(f'<td class="number">{each:,.0f}</td>' for each in cells)
         rows.append(f"<tr><td>{label}</td>{numbers}</tr>")
-    head = "".join(f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max"))
+    head = "".join(
+        f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max")
+    )
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"

@@ -19,7 +19,7 @@ from rich.text import Text
 from node.lab.config import Experiment
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.report import values_of
-from node.lab.run import Progress as Told
+from node.lab.stage import Progress as Told
 from node.lab.stats import spread
 
 __all__ = [

@@ -38,7 +38,9 @@ def minimal(operations: list[Operation], model: Model, culprit: Operation) -> li
         and each.start_us <= culprit.end_us
         and model.action(each) is not None
     ]
-    changes = [action for each in part if (action := model.action(each)) and not model.reads(action)]
+    changes = [
+        action for each in part if (action := model.action(each)) and not model.reads(action)
+    ]
     if any(model.makes(action) is SOME for action in changes):
         return part[-_SHOWN:]
     size = len(part) // 2

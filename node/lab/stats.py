@@ -1,8 +1,8 @@
 """Numbers of a run: percentiles, distributions, operations over time. Pure.
 
-    percentile([..], 95)                 nearest rank: a value that was really seen
-    ecdf([..]) -> [(value, share)]
-    over_time(operations, bucket_us)     a row for each stretch: ok, fail, unknown, latencies
+percentile([..], 95)                 nearest rank: a value that was really seen
+ecdf([..]) -> [(value, share)]
+over_time(operations, bucket_us)     a row for each stretch: ok, fail, unknown, latencies
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ class Bucket:
 
 def over_time(operations: Iterable[Operation], until_us: int, bucket_us: int) -> list[Bucket]:
     """Buckets from 0 to until_us, by the end of each operation."""
-    buckets = [
-        Bucket(start, start + bucket_us) for start in range(0, max(until_us, 1), bucket_us)
-    ]
+    buckets = [Bucket(start, start + bucket_us) for start in range(0, max(until_us, 1), bucket_us)]
     for operation in operations:
         place = operation.end_us // bucket_us
         if 0 <= place < len(buckets):

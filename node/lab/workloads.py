@@ -10,9 +10,6 @@
     lock       SET NX PX, INCR of the fence, SET IFEQ PX            fencing tokens, overlaps
     scan       SET of new keys; SCAN MATCH prefix to its end        nothing missing, nothing made up
 
-Values are unique (client and count), so an answer tells who wrote it; they are padded to
-`value_bytes` with dots. Keys are drawn with a skew: weight 1/rank**skew (0: all alike).
-
 Invariants: only the client's own generator decides. What a server cannot do is found out by
 `prepare`, and is left out or refused by name, never quietly faked.
 
@@ -22,88 +19,23 @@ Proved by: tests/lab/test_workloads.py
 from __future__ import annotations
 
 import asyncio
-import itertools
-import random
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import hiredis
 
-from node.lab.client import Client, Server, ask
+from node.lab.client import Client
 from node.lab.config import WorkloadConfig
-from node.lab.history import Operation
+from node.lab.connection import Server, ask
+from node.lab.workload import CannotRun, Workload, text
 
-__all__ = ["WORKLOADS", "CannotRun", "Workload", "text"]
+__all__ = ["BANK_TOTAL_EACH", "WORKLOADS"]
 
 BANK_TOTAL_EACH: Final = 100
 LIST_LENGTH_MAX: Final = 40
-_PAD: Final = "."
-
-
-class CannotRun(Exception):
-    """The server lacks what the workload needs."""
-
-
-def text(reply: Any) -> str | None:
-    """A value as it was before it was padded."""
-    if reply is None:
-        return None
-    if not isinstance(reply, bytes):
-        raise TypeError(f"{type(reply).__name__} where a value was expected")
-    return reply.decode("utf-8", "backslashreplace").rstrip(_PAD)
-
-
-class Workload:
-    """Base: keys, values, what the server can do."""
-
-    model: ClassVar[str] = ""
-    """The sequential machine that judges it (models), if any."""
-
-    def __init__(self, config: WorkloadConfig) -> None:
-        self.config = config
-        self.has_swap = True
-        self.prefix = ""
-        """Before every key: a server that holds other things, or another run's, is not disturbed."""
-        self.notes: list[str] = []
-        ranks = range(1, config.keys + 1)
-        self._weights = list(itertools.accumulate(1 / rank**config.skew for rank in ranks))
-        self._count = itertools.count()
-
-    async def prepare(self, server: Server) -> None:
-        """Find out what the server can do, and write what has to be there first."""
-        reply = await ask(server, "SET", f"{self.prefix}probe", "a", "IFEQ", "b")
-        self.has_swap = not isinstance(reply, hiredis.ReplyError)
-        if not self.has_swap:
-            self.notes.append("the server has no SET IFEQ: no compare-and-swap")
-
-    async def step(self, client: Client) -> None:
-        """One operation (or a few that belong together) of one client."""
-        raise NotImplementedError
-
-    async def finish(self, client: Client) -> None:
-        """Final reads, after everything is healed."""
-
-    def key(self, rng: random.Random, prefix: str) -> str:
-        """One of the keys, by the skew."""
-        place = rng.choices(range(self.config.keys), cum_weights=self._weights)[0]
-        return f"{self.prefix}{prefix}{place}"
-
-    def value(self, client: Client) -> str:
-        """One that nobody else ever writes."""
-        return f"{client.number}-{next(self._count)}"
-
-    def pad(self, value: str) -> str:
-        """To the length that is wanted."""
-        return value.ljust(self.config.value_bytes, _PAD)
-
-    async def read(self, client: Client, key: str) -> Operation:
-        """GET."""
-        return await client.call("read", key, None, "GET", key, decode=text)
 
 
 class Register(Workload):
     """Reads, writes and swaps of few keys."""
-
-    model = "register"
 
     async def step(self, client: Client) -> None:
         key, draw = self.key(client.rng, "r"), client.rng.random()
@@ -126,8 +58,6 @@ class Register(Workload):
 class Counter(Workload):
     """Numbers that are added to."""
 
-    model = "counter"
-
     async def step(self, client: Client) -> None:
         key = self.key(client.rng, "c")
         if client.rng.random() < self.config.read_ratio:
@@ -140,8 +70,6 @@ class Counter(Workload):
 
 class Append(Workload):
     """A list in one value, appended to by compare-and-swap; a new key when it is long."""
-
-    model = "register"
 
     def __init__(self, config: WorkloadConfig) -> None:
         super().__init__(config)
@@ -217,7 +145,9 @@ class Bank(Workload):
             ("EXEC",),
         ]
         value = [source, target, amount]
-        await client.call_all("move", f"{self.prefix}bank", value, moves, lambda replies: list(replies[-1]))
+        await client.call_all(
+            "move", f"{self.prefix}bank", value, moves, lambda replies: list(replies[-1])
+        )
 
 
 class Ttl(Workload):
@@ -243,19 +173,21 @@ class Lock(Workload):
 
     async def step(self, client: Client) -> None:
         key, token, ttl_ms = self.key(client.rng, "lock"), self.value(client), self.config.ttl_ms
-        words = ("SET", key, token, "NX", "PX", ttl_ms)
-        taken = await client.call("acquire", key, [token, ttl_ms], *words, decode=bool)
+        acquire = ("SET", key, token, "NX", "PX", ttl_ms)
+        taken = await client.call("acquire", key, [token, ttl_ms], *acquire, decode=bool)
         if not taken.is_ok or not taken.result:
             await asyncio.sleep(client.rng.uniform(0.001, 0.02))
             return
-        fence = await client.call("fence", f"{key}:fence", token, "INCR", f"{key}:fence", decode=int)
+        fence = await client.call(
+            "fence", f"{key}:fence", token, "INCR", f"{key}:fence", decode=int
+        )
         if fence.is_ok:
             fence.revision = fence.result
         await asyncio.sleep(client.rng.uniform(0, ttl_ms / 2000))
         if self.has_swap and client.rng.random() < 0.7:
             # DELEX is not everywhere; to keep it for one more millisecond is to let go.
-            words = ("SET", key, token, "IFEQ", token, "PX", 1)
-            await client.call("release", key, token, *words, decode=bool)
+            release = ("SET", key, token, "IFEQ", token, "PX", 1)
+            await client.call("release", key, token, *release, decode=bool)
 
 
 class Scan(Workload):

@@ -1,9 +1,9 @@
 """What the checker is checked against: all orders of a small history, one after the other.
 
-    is_linearizable(operations, model)      by the definition alone; small histories only
-    random_history(rng, kind, ...)          a valid one, from moments chosen at random;
-                                            some answers lost
-    corrupted(rng, operations)              one answer changed, or one moment moved
+is_linearizable(operations, model)      by the definition alone; small histories only
+random_history(rng, kind, ...)          a valid one, from moments chosen at random;
+                                        some answers lost
+corrupted(rng, operations)              one answer changed, or one moment moved
 """
 
 from __future__ import annotations
