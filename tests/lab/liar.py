@@ -1,17 +1,17 @@
 """A RESP server in memory that can be told to lie: what the laboratory has to find out.
 
-    async with Liar("stale_read") as liar: ... liar.address
+async with Liar("stale_read") as liar: ... liar.address
 
-    honest          what it says is true, one command after the other
-    stale_read      now and then a GET answers with the value before the last one
-    lost_write      now and then a SET is acknowledged and not done
-    double_apply    now and then an INCRBY is done twice
-    early_expiry    a time to live is cut by a third
-    late_expiry     keys never expire
-    same_token      now and then an INCR of a fence answers the number before
-    two_holders     SET NX succeeds now and then although the key is there
-    torn_move       now and then the second half of a MULTI is not done
-    blind_scan      SCAN leaves keys out
+honest          what it says is true, one command after the other
+stale_read      now and then a GET answers with the value before the last one
+lost_write      now and then a SET is acknowledged and not done
+double_apply    now and then an INCRBY is done twice
+early_expiry    a time to live is cut by a third
+late_expiry     keys never expire
+same_token      now and then an INCR of a fence answers the number before
+two_holders     SET NX succeeds now and then although the key is there
+torn_move       now and then the second half of a MULTI is not done
+blind_scan      SCAN leaves keys out
 """
 
 from __future__ import annotations
