@@ -181,6 +181,7 @@ def _sums(observed: Observed) -> Verdict:
                 continue
             looked += 1
             least = low[bisect.bisect_left(done, (each.start_us,))]
+            least += each.value if each.op == "add" else 0  # its own, at least
             most = high[bisect.bisect_right(begun, (each.end_us, float("inf")))]
             if not least <= each.result <= most:
                 problems.append(f"{each.show()}: must be {least} to {most}")

@@ -212,11 +212,10 @@ def distribution(
         points = ecdf(values)
         points = [(points[0][0], 0.0), *points]
         colour = PALETTE[place % len(PALETTE)]
-        panel.steps(points, colour, name, 2.0)
         told = spread(values)
-        if len(series) == 1 and told is not None:
-            panel.rule(told.median, f"median {told.median:.0f} ms", GREY, row=0)
-            panel.rule(told.p95, f"p95 {told.p95:.0f} ms", GREY, row=1)
+        if len(series) <= 2 and told is not None:
+            name = f"{name}: median {told.median:.0f} ms, p95 {told.p95:.0f}"
+        panel.steps(points, colour, name, 2.0)
     for row, (name, value) in enumerate((paper or {}).items()):
-        panel.rule(value, f"paper: {name} {value:g} ms", RED, row=row + 2)
+        panel.rule(value, f"paper: {name} {value:g} ms", RED, row=row)
     return figure([panel], title)

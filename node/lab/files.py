@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "load_text",
     "make_dir",
     "read_json",
     "read_lines",
-    "load_text",
     "remove_tree",
+    "save_text",
     "write_json",
     "write_lines",
-    "save_text",
 ]
 
 

@@ -76,7 +76,8 @@ class Outage:
             return []
         marks = [
             ("last ok to fault", self.last_ok_us),
-            ("detection", self.fault_us),
+            # Answers that were under way may still have come after the fault.
+            ("detection", max(self.fault_us, self.last_ok_us)),
             ("election", self.detected_us),
             ("getting ready", self.elected_us),
             ("first answer", self.ready_us),

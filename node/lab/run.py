@@ -29,7 +29,7 @@ from node.lab.linear import VALID
 from node.lab.stage import Progress, Run, Stage
 from node.lab.workloads import WORKLOADS
 
-__all__ = ["run_once"]
+__all__ = ["run_once", "write_run"]
 
 
 async def run_once(
@@ -83,14 +83,15 @@ async def run_once(
         "clock_drift_us": clock.drift_us(),
         "against": [server.id for server in against],
     }
-    _write(run, experiment, directory)
+    write_run(run, experiment, directory)
     if not against and run.verdict == VALID:
         for name in cluster.nodes:
             files.remove_tree(directory / "nodes" / name)
     return run
 
 
-def _write(run: Run, experiment: Experiment, directory: Path) -> None:
+def write_run(run: Run, experiment: Experiment, directory: Path) -> None:
+    """All of its files; result.json last."""
     files.make_dir(directory)
     about = {"workload": experiment.workload.kind, "seed": run.seed, "experiment": run.name}
     claim = {"claim": experiment.workload.claim, "keys": experiment.workload.keys}

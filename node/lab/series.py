@@ -31,7 +31,7 @@ from node.lab.stage import Progress, Run, worst
 from node.lab.stats import spread
 from node.version import TRIMARAN_VERSION
 
-__all__ = ["Setting", "run_series", "run_sweep"]
+__all__ = ["Setting", "result_of", "run_series", "run_sweep", "write_sweep_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def run_series(
             except ClusterFailed as error:
                 results.append(_not_run(name, str(error)))
                 continue
-            results.append(_result(name, last))
+            results.append(result_of(name, last))
     except KeyboardInterrupt:
         if not results:
             raise
@@ -112,7 +112,8 @@ def _series(results: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     }
 
 
-def _result(name: str, run: Run) -> dict[str, Any]:
+def result_of(name: str, run: Run) -> dict[str, Any]:
+    """What the summary keeps of a run."""
     counts = {"ok": 0, "fail": 0, "unknown": 0}
     for operation in run.operations:
         counts[operation.outcome] += 1

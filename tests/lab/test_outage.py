@@ -75,3 +75,8 @@ def test_without_writes_there_is_no_figure() -> None:
     (outage,) = find([], EVENTS, [KILL], 600_000)
     assert outage.unavailable_ms is None
     assert outage.segments() == []
+
+
+def test_an_answer_that_was_under_way_may_come_after_the_fault() -> None:
+    (outage,) = find([*WRITES, write(0, 98, 104)], EVENTS, [KILL], 600_000)
+    assert outage.segments()[:2] == [("last ok to fault", 0.0), ("detection", 176.0)]
