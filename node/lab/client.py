@@ -26,10 +26,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import hiredis
-
 from node.lab.clock import RunClock
-from node.lab.connection import CONNECT_S, Connection, Lost, Server, pack
+from node.lab.connection import CONNECT_S, Connection, Lost, ReplyError, Server, pack
 from node.lab.history import FAIL, OK, UNKNOWN, Operation
 
 __all__ = ["Answered", "Client", "Recorder"]
@@ -136,13 +134,13 @@ class Client:
         except Lost as error:
             self._give_up(futures)
             return self._end(operation, UNKNOWN, str(error))
-        if isinstance(replies[-1], hiredis.ReplyError):
+        if isinstance(replies[-1], ReplyError):
             text = str(replies[-1])
             outcome = UNKNOWN if text.startswith(_UNKNOWN_WORD) else FAIL
             self._end(operation, outcome, text)
             await asyncio.sleep(_AFTER_FAIL_S)
             return operation
-        if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
+        if any(isinstance(reply, ReplyError) for reply in replies):
             return self._end(operation, UNKNOWN, "a part of it was refused")
         try:
             operation.result = decode(replies)
@@ -188,7 +186,7 @@ class Client:
             async with asyncio.timeout(CONNECT_S):
                 for future in connection.send(b"".join(requests), len(requests)):
                     reply = await future
-                    if isinstance(reply, hiredis.ReplyError):
+                    if isinstance(reply, ReplyError):
                         raise OSError(f"{server.id}: {reply}")
         except (TimeoutError, Lost) as error:
             connection.close()

@@ -4,7 +4,7 @@
     futures = connection.send(pack("GET", "k"))         one for each reply that is due
     reply = await ask(server, "PING")                   on a connection of its own
 
-Error replies are values (hiredis.ReplyError). A connection that ends fails all that wait for an
+Error replies are values (ReplyError). A connection that ends fails all that wait for an
 answer with Lost: what was sent may have been done.
 
 Proved by: tests/lab/test_client.py
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import hiredis
+from hiredis import ReplyError
 
-__all__ = ["CONNECT_S", "Connection", "Lost", "Server", "ask", "pack"]
+__all__ = ["CONNECT_S", "Connection", "Lost", "ReplyError", "Server", "ask", "pack"]
 
 CONNECT_S: Final = 0.5
 

@@ -13,11 +13,9 @@ import itertools
 import random
 from typing import Any, Final
 
-import hiredis
-
 from node.lab.client import Client
 from node.lab.config import WorkloadConfig
-from node.lab.connection import Server, ask
+from node.lab.connection import ReplyError, Server, ask
 from node.lab.history import Operation
 
 __all__ = ["CannotRun", "Workload", "text"]
@@ -54,7 +52,7 @@ class Workload:
     async def prepare(self, server: Server) -> None:
         """Find out what the server can do, and write what has to be there first."""
         reply = await ask(server, "SET", f"{self.prefix}probe", "a", "IFEQ", "b")
-        self.has_swap = not isinstance(reply, hiredis.ReplyError)
+        self.has_swap = not isinstance(reply, ReplyError)
         if not self.has_swap:
             self.notes.append("the server has no SET IFEQ: no compare-and-swap")
 

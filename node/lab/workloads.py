@@ -21,11 +21,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import hiredis
-
 from node.lab.client import Client
 from node.lab.config import WorkloadConfig
-from node.lab.connection import Server, ask
+from node.lab.connection import ReplyError, Server, ask
 from node.lab.workload import CannotRun, Workload, text
 
 __all__ = ["BANK_TOTAL_EACH", "WORKLOADS"]
@@ -125,7 +123,7 @@ class Bank(Workload):
 
     async def prepare(self, server: Server) -> None:
         await super().prepare(server)
-        if isinstance(await ask(server, "MULTI"), hiredis.ReplyError):
+        if isinstance(await ask(server, "MULTI"), ReplyError):
             raise CannotRun("bank needs MULTI, which the server does not have")
         for number in range(self.config.keys):
             await ask(server, "SET", f"{self.prefix}a{number}", BANK_TOTAL_EACH)

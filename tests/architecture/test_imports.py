@@ -27,7 +27,7 @@ DOORS = {
     "sortedcontainers": {"statemachine"},
     "redis": {"node.client"},
     "rich": {"node.cli_status", "node.lab.show"},
-    "hiredis": {"node.resp", "node.lab.client", "node.lab.workloads"},
+    "hiredis": {"node.resp", "node.lab.connection"},
     "matplotlib": {"node.lab.picture"},
     "uvloop": {"node.cli"},
     "socket": {"node.server", "node.transport", "node.links", "node.client", "node.lab.plan"},

@@ -124,15 +124,13 @@ def test_locks_and_fencing_tokens() -> None:
     later = op("acquire", ["t2", 100], 101_000, 102_000, True)
     inside = op("acquire", ["t2", 100], 50_000, 51_000, True)
     freed = op("release", "t1", 20_000, 21_000, True)
-    tokens = [
-        op("fence", "t1", 2_000, 3_000, 1, key="f"),
-        op("fence", "t2", 4_000, 5_000, 2, key="f"),
-    ]
-    same = [tokens[0], op("fence", "t2", 4_000, 5_000, 1, key="f")]
-    falling = [
-        op("fence", "t1", 2_000, 3_000, 2, key="f"),
-        op("fence", "t2", 4_000, 5_000, 1, key="f"),
-    ]
+
+    def fence(token: str, start: int, number: int) -> Operation:
+        return op("fence", token, start, start + 1_000, number, key="f")
+
+    tokens = [fence("t1", 2_000, 1), fence("t2", 4_000, 2)]
+    same = [fence("t1", 2_000, 1), fence("t2", 4_000, 1)]
+    falling = [fence("t1", 2_000, 2), fence("t2", 4_000, 1)]
     assert verdicts("lock", [held, later, *tokens]) == {"fencing tokens": VALID, "lock": VALID}
     assert verdicts("lock", [held, inside, *same]) == {"fencing tokens": BROKEN, "lock": BROKEN}
     assert verdicts("lock", [held, inside, freed, *falling]) == {
