@@ -203,7 +203,8 @@ class Breaker:
         servers = [server for server in self._cluster.servers if server.id in targets]
         for server in servers:
             try:
-                record["note"] = str(await ask(server, word, timeout_s=10.0))
+                reply = await ask(server, word, timeout_s=10.0)
+                record["note"] = reply.decode() if isinstance(reply, bytes) else str(reply)
             except OSError as error:
                 record["note"] = str(error)
 

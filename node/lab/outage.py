@@ -127,7 +127,7 @@ def find(
 
 
 def _find_gap(outage: Outage, ends: list[int], window_us: int) -> None:
-    """The longest gap that ends after the fault and begins before the window does."""
+    """The longest gap that ends after the fault, and within the window if there is one."""
     first = max(bisect.bisect_right(ends, outage.fault_us) - 1, 0)
     stop = bisect.bisect_right(ends, window_us)
     gaps = [
@@ -135,6 +135,8 @@ def _find_gap(outage: Outage, ends: list[int], window_us: int) -> None:
         for place in range(first, min(stop, len(ends) - 1))
         if ends[place + 1] > outage.fault_us
     ]
+    # The gap that the next fault makes is the next one's, though it begins in this window.
+    gaps = [(gap, place) for gap, place in gaps if ends[place + 1] <= window_us] or gaps
     if gaps:
         _, place = max(gaps)
         outage.last_ok_us, outage.first_ok_us = ends[place], ends[place + 1]

@@ -80,3 +80,9 @@ def test_without_writes_there_is_no_figure() -> None:
 def test_an_answer_that_was_under_way_may_come_after_the_fault() -> None:
     (outage,) = find([*WRITES, write(0, 98, 104)], EVENTS, [KILL], 600_000)
     assert outage.segments()[:2] == [("last ok to fault", 0.0), ("detection", 176.0)]
+
+
+def test_the_gap_that_the_next_fault_makes_is_the_next_ones() -> None:
+    transfer = {"kind": "transfer", "nodes": ["n1"], "start_us": 41_000}
+    outages = find(WRITES, EVENTS, [transfer, KILL], 600_000)
+    assert [each.unavailable_ms for each in outages] == [pytest.approx(10.0), pytest.approx(233.0)]
