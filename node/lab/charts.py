@@ -123,7 +123,9 @@ class Panel:
             f'stroke-dasharray="4 3"/>'
         )
         if name:
-            self.text(x + 3, 11 + 13 * row, name, colour)
+            near_edge = x > WIDTH - _RIGHT - 6.5 * len(name)
+            anchor, aside = ("end", -3) if near_edge else ("start", 3)
+            self.text(x + aside, 11 + 13 * row, name, colour, anchor=anchor)
 
     def line(self, points: Points, colour: str, name: str = "", width: float = 1.5) -> None:
         """Straight from point to point."""
@@ -235,7 +237,7 @@ class Panel:
             f'stroke="#777777"/>{"".join(axis)}</g>'
         )
 
-    def _ticks(self, span: tuple[float, float], log: bool, count: int = 4) -> list[float]:
+    def _ticks(self, span: tuple[float, float], log: bool, count: int = 5) -> list[float]:
         if not log:
             return ticks(*span, count)
         low, high = (math.log10(each) for each in span)

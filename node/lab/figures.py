@@ -183,12 +183,11 @@ def outage_bar(outage: Outage) -> str:
         x=x,
         y=(0, max(len(waits), 1)),
         height=max(7 * len(waits), 40),
-        lanes=["each"],
+        lanes=["each client"],
         x_unit="milliseconds since the fault",
     )
     for place, (_, waited_ms) in enumerate(waits):
         clients.bars([(0, waited_ms, place + 0.2, place + 0.8)], SKY, "")
-    clients.legend("one bar for each client", SKY)
     return figure([bar, clients], f"the outage after {outage.kind}")
 
 

@@ -49,7 +49,9 @@ def write_picture(path: Path, run: Any, series: Mapping[str, Sequence[float]]) -
         axis.set_xlim(*(each / 1000 for each in span_ms(run)))
         for record in run.records:
             end_us = record["end_us"] or record["start_us"] + 20_000
-            axis.axvspan(record["start_us"] / 1e6, end_us / 1e6, color=RED, alpha=0.12, lw=0)
+            axis.axvspan(
+                record["start_us"] / 1e6, end_us / 1e6, color=RED, alpha=0.14, lw=0, zorder=0
+            )
             if number == 0 and len(run.records) <= 6:
                 name = f"{record['kind']} {' '.join(record['nodes'])}"
                 axis.annotate(
@@ -110,13 +112,11 @@ def _over_time(rates: Any, latencies: Any, run: Any) -> None:
     rates.set_ylabel("operations / s")
     rates.legend(loc="upper right", fontsize=7, ncols=3, frameon=False)
     for name, percent, colour in (("max", 100, GREY), ("p95", 95, SKY), ("p50", 50, BLUE)):
-        points = [
-            (middle, percentile(bucket.latencies_ms, percent))
-            for middle, bucket in zip(middles, buckets, strict=True)
-            if bucket.counts[OK]
+        shown = [
+            percentile(bucket.latencies_ms, percent) if bucket.counts[OK] else float("nan")
+            for bucket in buckets
         ]
-        if points:
-            latencies.plot(*zip(*points, strict=True), color=colour, lw=1.2, label=name)
+        latencies.plot(middles, shown, color=colour, lw=1.2, label=name)
     latencies.set_yscale("log")
     latencies.set_ylabel("latency, ms")
     latencies.legend(loc="upper right", fontsize=7, ncols=3, frameon=False)

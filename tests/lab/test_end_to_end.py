@@ -11,11 +11,13 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from node.cli import main
+from node.lab.history import History
 from tests.support.supervised import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -79,11 +81,9 @@ def test_a_planted_stale_read_ends_in_exit_code_1(
     assert "BROKEN" in (out / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
-@pytest.mark.parametrize("kind", ["register", "bank"])
-def test_any_resp_server_can_be_judged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
+@pytest.fixture
+def redis_port(tmp_path: Path) -> Iterator[int]:
+    """A plain redis-server of our own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -96,13 +96,41 @@ def test_any_resp_server_can_be_judged(
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.02)
-        experiment = str(ROOT / "configs/lab/kill-leader.toml")
-        out = ["--out", str(tmp_path / "out"), "--runs", "1", "--set", f"workload.kind={kind}"]
-        against = ["--against", f"127.0.0.1:{port}"]
-        assert main(["lab", "run", experiment, *out, *against, *SHORT]) == 0
-        said = capsys.readouterr()
-        assert "nothing is broken there" in said.err
-        assert "BROKEN" not in said.out
+        yield port
     finally:
         server.terminate()
         server.wait(10)
+
+
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+
+
+@needs_redis
+@pytest.mark.parametrize("kind", ["register", "bank"])
+def test_any_resp_server_can_be_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_port: int, kind: str
+) -> None:
+    experiment = str(ROOT / "configs/lab/kill-leader.toml")
+    out = ["--out", str(tmp_path / "out"), "--runs", "1", "--set", f"workload.kind={kind}"]
+    against = ["--against", f"127.0.0.1:{redis_port}"]
+    assert main(["lab", "run", experiment, *out, *against, *SHORT]) == 0
+    said = capsys.readouterr()
+    assert "nothing is broken there" in said.err
+    assert "BROKEN" not in said.out
+
+
+@needs_redis
+def test_a_sweep_runs_the_experiment_for_each_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_port: int
+) -> None:
+    words = ["lab", "sweep", str(ROOT / "configs/lab/kill-leader.toml"), "--runs", "2"]
+    words += ["--key", "workload.clients", "--values", "1, 3", "--out", str(tmp_path / "out")]
+    words += ["--against", f"127.0.0.1:{redis_port}", *SHORT, "--set", "times.run_s=0.2"]
+    assert main(words) == 0
+    swept = json.loads((tmp_path / "out/sweep.json").read_text(encoding="utf-8"))
+    assert [point["label"] for point in swept["points"]] == ["1", "3"]
+    for label in ("1", "3"):
+        history = History.read(tmp_path / f"out/{label}/runs/002/history.jsonl")
+        assert len({each.process for each in history.operations}) == int(label)
+    assert (tmp_path / "out/report.html").exists()
+    assert "workload.clients" in capsys.readouterr().out
