@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,13 +77,12 @@ def _run(
     setting = Setting(
         command=_command(options),
         seed=options.seed,
-        against=[Server.parse(each) for each in options.against],
-        password=password,
+        against=[replace(Server.parse(each), password=password) for each in options.against],
         runner=lambda: asyncio.Runner(loop_factory=loop_factory),
     )
     if options.against and (experiment.faults or experiment.chaos):
         print("trimaran lab: nothing is broken there: the faults are left out", file=sys.stderr)
-        experiment = dataclasses.replace(experiment, faults=(), chaos=None)
+        experiment = replace(experiment, faults=(), chaos=None)
     with show.Screen(experiment) as screen:
         if experiment.sweep:
             found = run_sweep(experiment, directory, setting, screen.progress_of_point)
@@ -165,7 +164,7 @@ def _check(options: argparse.Namespace) -> int:
     observed = Observed(workload, Bounds(), history.operations)
     observed.bank_total = BANK_TOTAL_EACH * workload.keys
     verdicts = [*judge(observed), *judge_leases(observed)]
-    show.print_verdicts([dataclasses.asdict(each) for each in verdicts])
+    show.print_verdicts([asdict(each) for each in verdicts])
     return _EXITS[worst([each.verdict for each in verdicts])]
 
 

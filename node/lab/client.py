@@ -70,7 +70,6 @@ class Client:
         rng: random.Random,
         timeout_ms: int,
         level: str = "",
-        password: str = "",
     ) -> None:
         self.number = number
         self.rng = rng
@@ -83,7 +82,6 @@ class Client:
         self._at = number % len(servers)
         self._recorder = recorder
         self._timeout_s = timeout_ms / 1000
-        self._password = password
         self._connection: Connection | None = None
 
     @property
@@ -178,8 +176,8 @@ class Client:
     async def _greet(self, connection: Connection, server: Server) -> None:
         """Say who we are and how fresh reads are to be. OSError when that is refused."""
         requests = []
-        if self._password:
-            requests.append(pack("AUTH", self._password))
+        if server.password:
+            requests.append(pack("AUTH", server.password))
         if self.level:
             requests.append(pack("TRI.CONSISTENCY", self.level))
         try:

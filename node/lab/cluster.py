@@ -39,7 +39,8 @@ from node.lab.clock import RunClock
 from node.lab.config import ClusterConfig
 from node.lab.connection import Server, ask
 from node.lab.events import Event, parse
-from node.lab.plan import HOST, node_documents, to_toml
+from node.lab.namespaces import Namespaces, RouteWire
+from node.lab.plan import HOST, PASSWORD, node_documents, node_ids, to_toml
 from node.lab.proxy import Wire
 
 __all__ = ["ClusterFailed", "Foreign", "NodeProcess", "OwnCluster"]
@@ -137,21 +138,29 @@ class OwnCluster(Foreign):
         self._doors = doors
         self._with_wires = wires
         self._rng = rng
-        self.wires: list[Wire] = []
+        self.wires: list[Wire | RouteWire] = []
+        self._namespaces: Namespaces | None = None
         self.documents: list[dict[str, Any]] = []
         self._readers: set[asyncio.Task[None]] = set()
         super().__init__([])
 
     async def start(self) -> None:
         """Write the configurations, start all nodes, wait until they are ready."""
-        self.documents = node_documents(self._config, self._directory, doors=self._doors)
+        ids, hosts = node_ids(self._config), None
+        if self._config.wires == "namespaces":
+            self._namespaces = Namespaces(ids)
+            hosts = {each: self._namespaces.host_of(each) for each in ids}
+            self.wires += self._namespaces.open()
+        self.documents = node_documents(
+            self._config, self._directory, doors=self._doors, hosts=hosts
+        )
         members = self.documents[0]["cluster"]["members"]
         for member in members:
-            port = int(member["client"].rpartition(":")[2])
-            server = Server(member["id"], HOST, port)
+            host, _, port = member["client"].rpartition(":")
+            server = Server(member["id"], host, int(port), PASSWORD if hosts else "")
             self.servers.append(server)
             self.nodes[member["id"]] = NodeProcess(member["id"], server, self._directory)
-        if self._with_wires:
+        if self._with_wires and self._namespaces is None:
             await self._lay_wires(members)
         for document in self.documents:
             node = self.nodes[document["node"]["id"]]
@@ -162,15 +171,16 @@ class OwnCluster(Foreign):
 
     async def _lay_wires(self, members: list[dict[str, str]]) -> None:
         ports = {each["id"]: int(each["peer"].rpartition(":")[2]) for each in members}
-        ids = sorted(ports)
+        ids, laid = sorted(ports), []
         for place, dialler in enumerate(ids):
             for target in ids[place + 1 :]:  # the lower id dials (node.links)
                 wire = Wire(dialler, target, HOST, ports[target], self._rng)
                 await wire.start()
-                self.wires.append(wire)
+                laid.append(wire)
+        self.wires += laid
         for document in self.documents:
             own = document["node"]["id"]
-            moved = {wire.ends[1]: wire.port for wire in self.wires if wire.ends[0] == own}
+            moved = {wire.ends[1]: wire.port for wire in laid if wire.ends[0] == own}
             document["cluster"]["members"] = [
                 each | {"peer": f"{HOST}:{moved[each['id']]}"} if each["id"] in moved else each
                 for each in members
@@ -179,8 +189,11 @@ class OwnCluster(Foreign):
     async def spawn(self, node: NodeProcess) -> None:
         """Start its process; does not wait until it is ready."""
         node.ready, node.ended, node.paused = asyncio.Event(), asyncio.Event(), False
+        program: tuple[str, ...] = _PROGRAM
+        if self._namespaces is not None:
+            program = (*self._namespaces.program(node.id), *_PROGRAM)
         node.process = await asyncio.create_subprocess_exec(
-            *_PROGRAM,
+            *program,
             "--config",
             str(node.config_path),
             stdin=asyncio.subprocess.DEVNULL,
@@ -267,6 +280,8 @@ class OwnCluster(Foreign):
                 await self.reap(node)
         for wire in self.wires:
             await wire.close()
+        if self._namespaces is not None:
+            self._namespaces.close()
         for node in self.nodes.values():
             files.save_text(self._directory / f"{node.id}.log", "\n".join(node.lines) + "\n")
 

@@ -65,6 +65,8 @@ class ClusterConfig:
     """A file of settings for all nodes, relative to the experiment's."""
     settings: dict[str, Any] = field(default_factory=dict)
     """`"raft.heartbeat_ms" = 30`: wins over the file."""
+    wires: str = "proxy"
+    """How wires are cut: "proxy", or "namespaces" (root only)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ class Experiment:
     @property
     def needs_wires(self) -> bool:
         """Whether peers have to talk through proxies."""
-        return bool(self.kinds & set(WIRE_FAULTS))
+        return bool(self.kinds & set(WIRE_FAULTS)) or self.cluster.wires == "namespaces"
 
     @property
     def needs_doors(self) -> bool:
@@ -274,6 +276,10 @@ def _judge(experiment: Experiment) -> list[str]:
         problems += [f"chaos.weights: {kind!r} is no fault" for kind in sorted(wrong)]
         if not experiment.chaos.weights:
             problems.append("chaos.weights: is empty")
+    if experiment.cluster.wires not in ("proxy", "namespaces"):
+        problems.append("cluster.wires: must be proxy or namespaces")
+    elif experiment.cluster.wires == "namespaces" and experiment.kinds & {"delay", "loss"}:
+        problems.append("cluster.wires: delay and loss need the proxies")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
     if experiment.sweep and set(experiment.sweep) != {"key", "values"}:

@@ -35,6 +35,7 @@ class Server:
     id: str
     host: str
     port: int
+    password: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Server:
@@ -117,6 +118,8 @@ async def ask(server: Server, *words: bytes | str | int, timeout_s: float = 2.0)
     connection = await Connection.open(server, min(timeout_s, CONNECT_S))
     try:
         async with asyncio.timeout(timeout_s):
+            if server.password:
+                await connection.send(pack("AUTH", server.password))[0]
             return await connection.send(pack(*words))[0]
     except (TimeoutError, Lost) as error:
         raise OSError(f"{server.id} does not answer") from error

@@ -34,7 +34,6 @@ class Driver:
         recorder: Recorder,
         *,
         seed: str,
-        password: str = "",
     ) -> None:
         self._config = config
         self._workload = workload
@@ -48,7 +47,6 @@ class Driver:
                 rng=random.Random(f"{seed} client {number}"),
                 timeout_ms=config.timeout_ms,
                 level=config.levels[number % len(config.levels)],
-                password=password,
             )
             for number in range(config.clients)
         ]

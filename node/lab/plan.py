@@ -14,21 +14,30 @@ import json
 import os
 import socket
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from node.lab import files
 from node.lab.config import ClusterConfig, ExperimentError
 
-__all__ = ["HOST", "node_documents", "to_toml"]
+__all__ = ["HOST", "PASSWORD", "node_documents", "node_ids", "to_toml"]
 
 HOST: Final = "127.0.0.1"
+PASSWORD: Final = "laboratory"
+"""Of nodes in namespaces, which nobody but this machine reaches."""
 _FIRST, _LAST, _STEP = 12_000, 30_000, 30
 _KINDS: Final = (("client", 0), ("peer", 10), ("http", 20))
 
 
-def node_documents(config: ClusterConfig, directory: Path, *, doors: bool) -> list[dict[str, Any]]:
-    """What each node is told. ExperimentError: the settings cannot be read."""
+def node_documents(
+    config: ClusterConfig, directory: Path, *, doors: bool, hosts: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """What each node is told. ExperimentError: the settings cannot be read.
+
+    Args:
+        hosts: where each node lives, when that is not loopback.
+    """
     template: dict[str, Any] = {}
     if config.config:
         try:
@@ -42,11 +51,14 @@ def node_documents(config: ClusterConfig, directory: Path, *, doors: bool) -> li
         template[section] = template.get(section, {}) | {key: value}
     template["log"] = template.get("log", {}) | {"format": "json", "level": "info"}
     base = _free_ports(config.nodes)
-    members = [
-        {"id": f"n{number + 1}"}
-        | {kind: f"{HOST}:{base + above + number}" for kind, above in _KINDS}
-        for number in range(config.nodes)
-    ]
+    members = []
+    for number, name in enumerate(node_ids(config)):
+        host = hosts[name] if hosts else HOST
+        ports = {kind: f"{host}:{base + above + number}" for kind, above in _KINDS}
+        members.append({"id": name, **ports})
+    if hosts:  # outside of loopback a node asks for both
+        template["peer"] = {"secret": PASSWORD} | template.get("peer", {})
+        template["client"] = {"requirepass": PASSWORD} | template.get("client", {})
     documents = []
     for member in members:
         document = dict(template)
@@ -56,6 +68,11 @@ def node_documents(config: ClusterConfig, directory: Path, *, doors: bool) -> li
             document["lab"] = {"door": str(directory / f"{member['id']}.door")}
         documents.append(document)
     return documents
+
+
+def node_ids(config: ClusterConfig) -> list[str]:
+    """n1, n2 ..."""
+    return [f"n{number + 1}" for number in range(config.nodes)]
 
 
 def to_toml(document: dict[str, Any]) -> str:

@@ -38,7 +38,6 @@ async def run_once(
     *,
     seed: str,
     against: Sequence[Server] = (),
-    password: str = "",
     progress: Progress = lambda phase, share, counts: None,
 ) -> Run:
     """Carry it out, judge it, write it down.
@@ -71,7 +70,7 @@ async def run_once(
         await cluster.start()
         await workload.prepare(cluster.servers[0])
         run.notes += workload.notes
-        await stage.play(workload, password)
+        await stage.play(workload)
     finally:
         await cluster.stop()
     run.events = sorted(cluster.events, key=lambda each: int(each["at_us"]))

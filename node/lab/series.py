@@ -41,7 +41,6 @@ class Setting:
     command: str
     seed: int
     against: Sequence[Server] = ()
-    password: str = ""
     runner: Callable[[], asyncio.Runner] = asyncio.Runner
     """Makes the event loop of a run."""
 
@@ -72,7 +71,6 @@ def run_series(
                             path,
                             seed=f"{setting.seed}.{number}",
                             against=setting.against,
-                            password=setting.password,
                             progress=progress_of(number),
                         )
                     )

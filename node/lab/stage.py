@@ -87,7 +87,7 @@ class Stage:
         self._digests: dict[str, list[Any]] | None = None
         self._failure = ""
 
-    async def play(self, workload: Workload, password: str) -> None:
+    async def play(self, workload: Workload) -> None:
         """The load, and what is done to the nodes under it."""
         times = self._experiment.times
         driver = Driver(
@@ -96,7 +96,6 @@ class Stage:
             self._cluster.servers,
             self.recorder,
             seed=self._run.seed,
-            password=password,
         )
         sampler = asyncio.create_task(self._sample())
         try:
