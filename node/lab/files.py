@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "has_program",
     "load_text",
     "make_dir",
     "read_json",
@@ -22,6 +23,11 @@ __all__ = [
     "write_json",
     "write_lines",
 ]
+
+
+def has_program(name: str) -> bool:
+    """Whether a program of this name can be started."""
+    return shutil.which(name) is not None
 
 
 def make_dir(path: Path) -> Path:

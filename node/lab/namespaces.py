@@ -23,10 +23,10 @@ Proved by: tests/lab/test_namespaces.py
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 
+from node.lab import files
 from node.lab.config import ExperimentError
 
 __all__ = ["Namespaces", "RouteDirection", "RouteWire", "why_not"]
@@ -36,7 +36,7 @@ def why_not() -> str | None:
     """Why there can be no namespaces here; None: there can."""
     if os.geteuid() != 0:
         return "namespaces need root"
-    if shutil.which("ip") is None:
+    if not files.has_program("ip"):
         return "namespaces need the program `ip` (Debian: iproute2)"
     return None
 
