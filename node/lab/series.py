@@ -81,6 +81,7 @@ def run_series(
     except KeyboardInterrupt:
         if not results:
             raise
+        results.append(_not_run(f"{len(results) + 1:03d}", "interrupted"))
     summary: dict[str, Any] = {
         "experiment": dataclasses.asdict(experiment),
         "verdict": worst([each["verdict"] for each in results]),
