@@ -43,6 +43,7 @@ ROLE_COLOURS: Final = {
 _SEGMENT_COLOURS: Final = {
     "last ok to fault": GREY,
     "detection": RED,
+    "no answer": RED,
     "election": ORANGE,
     "getting ready": PURPLE,
     "first answer": BLUE,

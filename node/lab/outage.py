@@ -84,6 +84,9 @@ class Outage:
             ("stragglers", self.first_ok_us),
             ("", self.straggler_us),
         ]
+        if self.elected_us is None or not self.last_ok_us <= self.elected_us <= self.first_ok_us:
+            # Nobody was elected while writes waited: they waited for something else.
+            marks[1:5] = [("no answer", max(self.fault_us, self.last_ok_us))]
         first, last = self.last_ok_us, self.straggler_us or self.first_ok_us
         known = [(name, at) for name, at in marks if at is not None and first <= at <= last]
         return [

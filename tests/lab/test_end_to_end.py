@@ -40,6 +40,7 @@ def test_a_killed_leader_breaks_no_promise(
     assert outage["kind"] == "kill"
     assert 100 < outage["leaderless_ms"] <= outage["unavailable_ms"] < 10_000
     assert {name for name, _ in outage["segments"]} >= {"detection", "election"}
+    assert outage["ready_us"] >= outage["elected_us"] >= outage["detected_us"]
     assert "throughput" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "runs/001/nodes/n1").exists()  # all was well: no data is kept
     # The files alone lead to the same verdict.

@@ -54,7 +54,7 @@ def test_where_nobody_had_to_be_elected_nothing_is_made_up() -> None:
     assert outage.leaderless_ms is None
     assert [name for name, _ in outage.segments()] == [
         "last ok to fault",
-        "detection",
+        "no answer",
         "stragglers",
     ]
 
