@@ -97,7 +97,7 @@ def write_gap(outages: list[Outage], bound_ms: float) -> Verdict | None:
     """Whether writes were away for longer than was promised."""
     if not bound_ms:
         return None
-    gaps = [each.unavailable_ms for each in outages if each.unavailable_ms is not None]
+    gaps = [each.longest_gap_ms for each in outages if each.longest_gap_ms is not None]
     if not gaps:
         return Verdict("write gap", UNDECIDED, "no outage could be measured")
     text = f"at most {max(gaps):.0f} ms without a write (bound {bound_ms:.0f} ms)"

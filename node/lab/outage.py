@@ -8,8 +8,9 @@
                                                      committed
 
 The unavailability of writes is the longest stretch without an acknowledged write, of all clients
-together, that reaches beyond the fault: `first ok` minus `last ok`. `elected` minus `fault` is
-the time without a leader (figure 16 of the Raft paper).
+together, that reaches beyond the fault and, if somebody had to be elected, began before that:
+`first ok` minus `last ok`. `elected` minus `fault` is the time without a leader (figure 16 of the
+Raft paper). The longest stretch of all, whatever it was due to, is kept beside it.
 
 A segment whose event did not happen (nobody was elected, since nobody had to be) is None.
 
@@ -49,6 +50,8 @@ class Outage:
     ready_us: int | None = None
     first_ok_us: int | None = None
     straggler_us: int | None = None
+    longest_gap_ms: float | None = None
+    """Without an acknowledged write, also after a new leader was there."""
     leader: str | None = None
     term: int | None = None
     clients: dict[int, float] = field(default_factory=dict)
@@ -122,8 +125,8 @@ def find(
         later = [each["start_us"] for each in records[number + 1 :]]
         window_us = min([each for each in later if each > record["start_us"]], default=until_us)
         outage = Outage(record["kind"], list(record["nodes"]), record["start_us"])
-        _find_gap(outage, ends, window_us)
         _find_election(outage, ordered, window_us)
+        _find_gap(outage, ends, window_us)
         _find_clients(outage, writes, window_us)
         outages.append(outage)
     return outages
@@ -141,6 +144,9 @@ def _find_gap(outage: Outage, ends: list[int], window_us: int) -> None:
     # The gap that the next fault makes is the next one's, though it begins in this window.
     gaps = [(gap, place) for gap, place in gaps if ends[place + 1] <= window_us] or gaps
     if gaps:
+        outage.longest_gap_ms = max(gaps)[0] / 1000
+        if outage.elected_us is not None:  # what came after it was something else
+            gaps = [each for each in gaps if ends[each[1]] <= outage.elected_us] or gaps
         _, place = max(gaps)
         outage.last_ok_us, outage.first_ok_us = ends[place], ends[place + 1]
 

@@ -178,7 +178,7 @@ def test_digests_and_liveness() -> None:
 
 
 def test_a_promised_write_gap() -> None:
-    outage = Outage("kill", ["n1"], 100, last_ok_us=0, first_ok_us=300_000)
+    outage = Outage("kill", ["n1"], 100, longest_gap_ms=300.0)
     for bound, want in ((400.0, VALID), (200.0, BROKEN)):
         gap = write_gap([outage], bound)
         assert gap is not None

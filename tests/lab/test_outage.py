@@ -86,3 +86,11 @@ def test_the_gap_that_the_next_fault_makes_is_the_next_ones() -> None:
     transfer = {"kind": "transfer", "nodes": ["n1"], "start_us": 41_000}
     outages = find(WRITES, EVENTS, [transfer, KILL], 600_000)
     assert [each.unavailable_ms for each in outages] == [pytest.approx(10.0), pytest.approx(233.0)]
+
+
+def test_a_stall_after_the_election_is_not_the_outage_but_is_kept() -> None:
+    before = [each for each in WRITES if each.end_us < 420_000]
+    stalled = [*before, *(write(place % 2, 990, 1_000 + place) for place in range(4))]
+    (outage,) = find(stalled, EVENTS, [KILL], 2_000_000)
+    assert outage.unavailable_ms == pytest.approx(233.0)
+    assert outage.longest_gap_ms == pytest.approx(585.0)
