@@ -112,7 +112,10 @@ def _experiment(options: argparse.Namespace) -> Experiment:
         document["runs"] = options.runs
     if options.lab == "sweep" and options.key:
         values = [each.strip() for each in (options.values or "").split(",") if each.strip()]
-        document["sweep"] = {"key": options.key, "values": {each: _value(each) for each in values}}
+        document["sweep"] = {
+            "key": options.key,
+            "values": {each.replace("/", "_"): _value(each) for each in values},
+        }
     if options.lab == "sweep" and not document.get("sweep"):
         raise ExperimentError("sweep: takes --key and --values, or a file with a [sweep]")
     return Experiment.from_document(document, path.parent)

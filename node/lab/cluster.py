@@ -68,6 +68,8 @@ class NodeProcess:
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
         self.paused = False
+        self.doomed = False
+        """Told to end, and not started again yet."""
         self.lines: list[str] = []
 
     @property
@@ -188,7 +190,8 @@ class OwnCluster(Foreign):
 
     async def spawn(self, node: NodeProcess) -> None:
         """Start its process; does not wait until it is ready."""
-        node.ready, node.ended, node.paused = asyncio.Event(), asyncio.Event(), False
+        node.ready, node.ended = asyncio.Event(), asyncio.Event()
+        node.paused = node.doomed = False
         program: tuple[str, ...] = _PROGRAM
         if self._namespaces is not None:
             program = (*self._namespaces.program(node.id), *_PROGRAM)

@@ -263,8 +263,8 @@ def _judge(experiment: Experiment) -> list[str]:
     workload, problems = experiment.workload, []
     if workload.kind not in _WORKLOADS:
         problems.append(f"workload.kind: {workload.kind!r}; there are {', '.join(_WORKLOADS)}")
-    if workload.clients < 1 or workload.keys < 1:
-        problems.append("workload: clients and keys must be at least 1")
+    if workload.clients < 1 or workload.keys < 1 or experiment.runs < 1:
+        problems.append("runs, workload.clients, workload.keys: must be at least 1")
     problems += [f"workload.levels: {each!r}" for each in workload.levels if each not in _LEVELS]
     for fault in experiment.faults:
         if fault.kind not in FAULT_KINDS:

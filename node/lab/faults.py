@@ -124,6 +124,7 @@ class Breaker:
         number = {"pause": signal.SIGSTOP, "term": signal.SIGTERM}.get(kind, signal.SIGKILL)
         for node in nodes:
             node.signal(number)
+            node.doomed = kind != "pause"
             if kind == "pause":
                 node.paused = True
                 cluster.note(node.id, "paused")
@@ -134,6 +135,8 @@ class Breaker:
 
         async def revive() -> None:
             for node in nodes:
+                if not node.doomed:
+                    continue  # another fault that hit it too has brought it back
                 await cluster.reap(node)
                 await cluster.spawn(node)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import html
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -219,9 +220,10 @@ def write_sweep_report(directory: Path, swept: dict[str, Any]) -> None:
     links = " · ".join(
         f'<a href="{point["label"]}/report.html">{point["label"]}</a>' for point in swept["points"]
     )
-    again = f"<h2>To do it again</h2><pre>{swept['command']}</pre><p>Each value: {links}</p>"
-    html = report.page(swept["name"], swept["about"], [banner, *parts, again])
-    files.save_text(directory / "report.html", html)
+    command = html.escape(swept["command"])
+    again = f"<h2>To do it again</h2><pre>{command}</pre><p>Each value: {links}</p>"
+    page = report.page(swept["name"], swept["about"], [banner, *parts, again])
+    files.save_text(directory / "report.html", page)
 
 
 def _table(series: dict[str, list[float]]) -> str:

@@ -62,6 +62,8 @@ class Run:
 
 def worst(verdicts: Sequence[str]) -> str:
     """broken before unknown before valid; unknown of none."""
+    if not verdicts:
+        return UNDECIDED
     return next((each for each in (BROKEN, UNDECIDED) if each in verdicts), VALID)
 
 
