@@ -43,7 +43,7 @@ from node.lab.namespaces import Namespaces, RouteWire
 from node.lab.plan import HOST, PASSWORD, node_documents, node_ids, to_toml
 from node.lab.proxy import Wire
 
-__all__ = ["ClusterFailed", "Foreign", "NodeProcess", "OwnCluster"]
+__all__ = ["ClusterFailed", "Foreign", "NodeProcess", "OwnCluster", "status_of"]
 
 _SUPERVISOR_VARIABLE: Final = "TRIMARAN_SUPERVISOR"
 _PROGRAM: Final = (sys.executable, "-P", "-m", "node", "serve")
@@ -105,7 +105,7 @@ class Foreign:
 
     async def statuses(self) -> dict[str, dict[str, Any]]:
         """TRI.STATUS of each server that answers it."""
-        answers = await asyncio.gather(*(_status(server) for server in self.servers))
+        answers = await asyncio.gather(*(status_of(server) for server in self.servers))
         return {
             server.id: answer
             for server, answer in zip(self.servers, answers, strict=True)
@@ -289,12 +289,13 @@ class OwnCluster(Foreign):
             files.save_text(self._directory / f"{node.id}.log", "\n".join(node.lines) + "\n")
 
 
-async def _status(server: Server) -> dict[str, Any] | None:
+async def status_of(server: Server) -> dict[str, Any] | None:
+    """Its TRI.STATUS; None when it does not answer, or is no node of ours."""
     try:
         reply = await ask(server, "TRI.STATUS", timeout_s=_STATUS_S)
     except OSError:
         return None
     if not isinstance(reply, bytes):
-        return None  # Not a node of ours.
+        return None
     found: dict[str, Any] = json.loads(reply)
     return found

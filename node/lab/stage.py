@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from node.lab.checks import Observed, Verdict, judge
 from node.lab.client import Recorder
-from node.lab.cluster import ClusterFailed, Foreign, OwnCluster
+from node.lab.cluster import ClusterFailed, Foreign, OwnCluster, status_of
 from node.lab.config import Experiment, FaultConfig
-from node.lab.connection import ask
+from node.lab.connection import Server, ask
 from node.lab.driver import Driver
 from node.lab.events import Event
 from node.lab.faults import Breaker, Record
@@ -210,13 +210,18 @@ class Stage:
 
     async def _sample(self) -> None:
         """Commit and applied index of every node, for the picture of the lag."""
+        await asyncio.gather(*(self._sample_one(server) for server in self._cluster.servers))
+
+    async def _sample_one(self, server: Server) -> None:
+        # Each by itself: one that is paused must not hold up what is seen of the others.
         while True:
             now_us = self.recorder.clock.now_us()
-            for name, status in (await self._cluster.statuses()).items():
+            status = await status_of(server)
+            if status is not None:
                 self._run.samples.append(
                     {
                         "at_us": now_us,
-                        "node": name,
+                        "node": server.id,
                         "commit": status.get("commit_index"),
                         "applied": status.get("applied_index"),
                         "term": status.get("term"),
