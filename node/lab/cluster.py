@@ -13,8 +13,6 @@ Each node is `trimaran serve --config DIR/n1.toml`: what `trimaran cluster` woul
 its supervisor, so that nothing restarts a node but the experiment. With wires, a node finds
 each peer that it dials (ids above its own) at the port of a proxy.
 
-`Foreign` is any RESP server that runs already: clients may use it, nothing can be broken.
-
 Invariants: only processes started here are signalled, by pid. If the laboratory is killed, the
 kernel kills them (node.orphan). `stop` ends all of them, paused ones too.
 
@@ -37,88 +35,19 @@ from typing import Any, Final
 from node.lab import files
 from node.lab.clock import RunClock
 from node.lab.config import ClusterConfig
-from node.lab.connection import Server, ask
-from node.lab.events import Event, parse
+from node.lab.connection import Server
+from node.lab.events import parse
+from node.lab.foreign import ClusterFailed, Foreign, NodeProcess
 from node.lab.namespaces import Namespaces, RouteWire
 from node.lab.plan import HOST, PASSWORD, node_documents, node_ids, to_toml
 from node.lab.proxy import Wire
 
-__all__ = ["ClusterFailed", "Foreign", "NodeProcess", "OwnCluster", "status_of"]
+__all__ = ["OwnCluster"]
 
 _SUPERVISOR_VARIABLE: Final = "TRIMARAN_SUPERVISOR"
 _PROGRAM: Final = (sys.executable, "-P", "-m", "node", "serve")
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 4.0
-_STATUS_S: Final = 0.4
-
-
-class ClusterFailed(Exception):
-    """The nodes are not as they have to be; says what they said."""
-
-
-class NodeProcess:
-    """One node, and the process that runs it now, if any."""
-
-    def __init__(self, id: str, server: Server, directory: Path) -> None:
-        self.id = id
-        self.server = server
-        self.config_path = directory / f"{id}.toml"
-        self.door_path = directory / f"{id}.door"
-        self.process: asyncio.subprocess.Process | None = None
-        self.ready = asyncio.Event()
-        self.ended = asyncio.Event()
-        self.paused = False
-        self.doomed = False
-        """Told to end, and not started again yet."""
-        self.lines: list[str] = []
-
-    @property
-    def runs(self) -> bool:
-        """Whether there is a process, paused or not."""
-        return self.process is not None and self.process.returncode is None
-
-    def signal(self, number: int) -> None:
-        """Send one, if it runs."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-
-class Foreign:
-    """A server that runs already."""
-
-    def __init__(self, servers: list[Server]) -> None:
-        self.servers = servers
-        self.events: list[Event] = []
-        self.nodes: dict[str, NodeProcess] = {}
-
-    async def start(self) -> None:
-        """Look whether it answers. ClusterFailed when not."""
-        for server in self.servers:
-            try:
-                await ask(server, "PING")
-            except OSError as error:
-                raise ClusterFailed(f"{server.id} does not answer: {error}") from error
-
-    async def stop(self) -> None:
-        """It goes on."""
-
-    async def statuses(self) -> dict[str, dict[str, Any]]:
-        """TRI.STATUS of each server that answers it."""
-        answers = await asyncio.gather(*(status_of(server) for server in self.servers))
-        return {
-            server.id: answer
-            for server, answer in zip(self.servers, answers, strict=True)
-            if answer is not None
-        }
-
-    async def leader(self) -> str | None:
-        """Who says that it leads, in the highest term."""
-        found = await self.statuses()
-        leaders = [
-            (status["term"], name) for name, status in found.items() if status["role"] == "leader"
-        ]
-        return max(leaders)[1] if leaders else None
 
 
 class OwnCluster(Foreign):
@@ -287,15 +216,3 @@ class OwnCluster(Foreign):
             self._namespaces.close()
         for node in self.nodes.values():
             files.save_text(self._directory / f"{node.id}.log", "\n".join(node.lines) + "\n")
-
-
-async def status_of(server: Server) -> dict[str, Any] | None:
-    """Its TRI.STATUS; None when it does not answer, or is no node of ours."""
-    try:
-        reply = await ask(server, "TRI.STATUS", timeout_s=_STATUS_S)
-    except OSError:
-        return None
-    if not isinstance(reply, bytes):
-        return None
-    found: dict[str, Any] = json.loads(reply)
-    return found

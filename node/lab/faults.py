@@ -33,9 +33,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from node.lab.cluster import Foreign, NodeProcess, OwnCluster
+from node.lab.cluster import OwnCluster
 from node.lab.config import DOOR_FAULTS, PROCESS_FAULTS, WIRE_FAULTS, FaultConfig
 from node.lab.connection import ask
+from node.lab.foreign import Foreign, NodeProcess
 
 __all__ = ["Breaker", "Record"]
 

@@ -21,9 +21,10 @@ from pathlib import Path
 from node.lab import files
 from node.lab.client import Recorder
 from node.lab.clock import RunClock
-from node.lab.cluster import Foreign, OwnCluster
+from node.lab.cluster import OwnCluster
 from node.lab.config import Experiment
 from node.lab.connection import Server
+from node.lab.foreign import Foreign
 from node.lab.history import History, sort
 from node.lab.linear import VALID
 from node.lab.stage import Progress, Run, Stage

@@ -22,9 +22,9 @@ from typing import Any
 
 from node.lab import figures, files, picture, report
 from node.lab.clock import RunClock
-from node.lab.cluster import ClusterFailed
 from node.lab.config import Experiment
 from node.lab.connection import Server
+from node.lab.foreign import ClusterFailed
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.report import values_of, write_report
 from node.lab.run import run_once

@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from node.lab.checks import Observed, Verdict, judge
 from node.lab.client import Recorder
-from node.lab.cluster import ClusterFailed, Foreign, OwnCluster, status_of
+from node.lab.cluster import OwnCluster
 from node.lab.config import Experiment, FaultConfig
 from node.lab.connection import Server, ask
 from node.lab.driver import Driver
 from node.lab.events import Event
 from node.lab.faults import Breaker, Record
+from node.lab.foreign import ClusterFailed, Foreign, status_of
 from node.lab.leases import judge_leases
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.nodechecks import judge_nodes, write_gap
