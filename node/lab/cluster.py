@@ -133,7 +133,10 @@ class OwnCluster(Foreign):
             stderr=asyncio.subprocess.STDOUT,
             env=os.environ
             | {
-                "PYTHONPATH": str(_ROOT),
+                # What the user put there comes after: it may add to a node, not replace it.
+                "PYTHONPATH": os.pathsep.join(
+                    filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))
+                ),
                 "PYTHONUNBUFFERED": "1",
                 _SUPERVISOR_VARIABLE: str(os.getpid()),
             },

@@ -1,4 +1,4 @@
-"""What clients are pointed at: any RESP server that runs already, or (node.lab.cluster) nodes of ours.
+"""What clients are pointed at: any RESP server that runs already, or nodes of ours (cluster).
 
     cluster = Foreign([Server.parse("127.0.0.1:6379")])
     await cluster.start()              it answers, or ClusterFailed

@@ -107,7 +107,7 @@ needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="n
 
 
 @needs_redis
-@pytest.mark.parametrize("kind", ["register", "bank"])
+@pytest.mark.parametrize("kind", ["register", pytest.param("bank", marks=pytest.mark.stress)])
 def test_any_resp_server_can_be_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_port: int, kind: str
 ) -> None:
@@ -121,6 +121,7 @@ def test_any_resp_server_can_be_judged(
 
 
 @needs_redis
+@pytest.mark.stress
 def test_a_sweep_runs_the_experiment_for_each_value(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_port: int
 ) -> None:

@@ -154,13 +154,14 @@ def long_history(rng: random.Random, operations: int, keys: int, clients: int) -
     return sorted(done, key=lambda each: each.start_us)
 
 
-def test_a_hundred_thousand_operations_take_less_than_a_minute() -> None:
-    history = long_history(random.Random(1), 100_000, keys=5, clients=15)
+@pytest.mark.parametrize("operations", [10_000, pytest.param(100_000, marks=pytest.mark.stress)])
+def test_a_hundred_thousand_operations_take_less_than_a_minute(operations: int) -> None:
+    history = long_history(random.Random(1), operations, keys=5, clients=15)
     begun = time.monotonic()
     answer = check(history, REGISTER)
     took = time.monotonic() - begun
-    assert (answer.verdict, answer.operations_count) == (VALID, 100_000)
-    assert took < 60, took
+    assert (answer.verdict, answer.operations_count) == (VALID, operations)
+    assert took < 60 * operations / 100_000, took
 
 
 def test_the_proof_is_as_small_as_can_be_read() -> None:

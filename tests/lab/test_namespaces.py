@@ -76,6 +76,7 @@ def test_one_way_is_cut_and_the_other_is_not() -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.stress
 def test_an_experiment_runs_on_real_wires(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,7 @@ def experience(tmp_path: Path, kind: str, lie: str) -> Run:
         {
             "name": kind,
             "workload": {"kind": kind, "clients": 4, "keys": 3, "ttl_ms": 60, "pause_ms": 1.0},
-            "times": {"warmup_s": 0.0, "run_s": 0.6, "after_s": 0.0},
+            "times": {"warmup_s": 0.0, "run_s": 0.4, "after_s": 0.0},
             "bounds": {"late_ms": 100.0},
         }
     )
