@@ -131,7 +131,7 @@ def _banner(summary: dict[str, Any]) -> str:
 def _numbers(results: Sequence[dict[str, Any]]) -> str:
     rows = []
     for name, title in (
-        ("unavailable_ms", "longest stretch without an acknowledged write"),
+        ("unavailable_ms", "from the last acknowledged write to the next"),
         ("leaderless_ms", "from the fault to a new leader"),
     ):
         told = spread(values_of(results, name))
