@@ -12,8 +12,10 @@ Every call ends in one Operation in the recorder, with one of three outcomes:
                                                         -ERR: the server says: not applied)
     no connection could be made              fail      (nothing was sent)
 
-Nothing is ever sent twice. A client is bound to one server and moves on to the next one when
-its connection is lost, so that after a fault every client measures how soon it is served again.
+Nothing is ever sent twice. A client has a server of its own and moves on to the next one when its
+connection is lost, so that after a fault every client measures how soon it is served again. It goes
+home, between two operations, once its own server answers again: otherwise all clients would gather
+at whoever was never hit.
 
 Proved by: tests/lab/test_client.py
 """
@@ -27,13 +29,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from node.lab.clock import RunClock
-from node.lab.connection import CONNECT_S, Connection, Lost, ReplyError, Server, pack
+from node.lab.connection import CONNECT_S, Connection, Lost, ReplyError, Server, ask, pack
 from node.lab.history import FAIL, OK, UNKNOWN, Operation
 
 __all__ = ["Answered", "Client", "Recorder"]
 
 _RETRY_S: Final = 0.02
 _AFTER_FAIL_S: Final = 0.01
+_HOME_S: Final = 0.3
 _UNKNOWN_WORD: Final = "UNKNOWN"
 
 Answered = Callable[[Any], Any]
@@ -79,7 +82,8 @@ class Client:
         self.memory: dict[str, Any] = {}
         """What the workload keeps about this client."""
         self._servers = servers
-        self._at = number % len(servers)
+        self._home = self._at = number % len(servers)
+        self._way_home: asyncio.Task[Connection] | None = None
         self._recorder = recorder
         self._timeout_s = timeout_ms / 1000
         self._connection: Connection | None = None
@@ -153,6 +157,10 @@ class Client:
         return operation
 
     async def _connected(self) -> Connection:
+        if self._way_home is not None and self._way_home.done():
+            way_home, self._way_home = self._way_home, None
+            self.close()
+            self._connection, self._at = way_home.result(), self._home
         if self._connection is not None and self._connection.is_open:
             return self._connection
         if self._connection is not None:
@@ -168,10 +176,25 @@ class Client:
                 self._move()
                 continue
             self._connection = connection
+            if self._at != self._home and self._way_home is None:
+                self._way_home = asyncio.create_task(self._go_home())
             return connection
         await asyncio.sleep(_RETRY_S)
         assert problem is not None
         raise problem
+
+    async def _go_home(self) -> Connection:
+        """A connection to its own server, once that answers."""
+        home = self._servers[self._home]
+        while True:
+            await asyncio.sleep(_HOME_S)
+            try:
+                await ask(home, "PING", timeout_s=CONNECT_S)
+                connection = await Connection.open(home)
+                await self._greet(connection, home)
+            except OSError:
+                continue
+            return connection
 
     async def _greet(self, connection: Connection, server: Server) -> None:
         """Say who we are and how fresh reads are to be. OSError when that is refused."""
@@ -203,6 +226,10 @@ class Client:
         self._at = (self._at + 1) % len(self._servers)
 
     def close(self) -> None:
-        """Close the connection, if any."""
+        """Close what is open, and look for nothing more."""
+        if self._way_home is not None:
+            self._way_home.cancel()
+            if self._way_home.done() and not self._way_home.cancelled():
+                self._way_home.result().close()
         if self._connection is not None:
             self._connection.close()

@@ -115,6 +115,26 @@ async def test_what_was_never_sent_has_failed_and_the_next_server_is_asked() -> 
         client.close()
 
 
+@in_loop
+async def test_a_client_goes_home_when_its_own_server_answers_again() -> None:
+    async with Liar() as away:
+        async with Liar() as first:
+            servers = [Server.parse(first.address), Server.parse(away.address)]
+            recorder = Recorder(RunClock())
+            client = Client(0, servers, recorder, rng=random.Random(1), timeout_ms=500)
+            assert (await client.call("read", "k", None, "GET", "k")).node == first.address
+        await client.call("read", "k", None, "GET", "k")  # finds the connection lost
+        assert (await client.call("read", "k", None, "GET", "k")).node == away.address
+        host, _, port = first.address.rpartition(":")
+        async with Liar() as again:
+            assert again._server is not None
+            back = await asyncio.start_server(again._serve, host, int(port))
+            await asyncio.sleep(0.5)
+            assert (await client.call("read", "k", None, "GET", "k")).node == first.address
+            client.close()
+            back.close()
+
+
 class _Slow(Workload):
     async def step(self, client: Client) -> None:
         operation = await client.call("write", "k", "v", "SET", "k", "v")
