@@ -37,14 +37,15 @@ from node.commands import COMMANDS
 from node.config import Config
 from node.connection import Frontend
 from node.core import Core
-from node.errors import Fatal, Unavailable
+from node.errors import Fatal, KVError, Unavailable
 from node.labdoor import LabDoor
-from node.server import Server
+from node.server import Server, tls_context
 from statemachine.fs import Disk, FileSystem
 
 __all__ = ["EXIT_FATAL", "Node", "serve"]
 
 EXIT_FATAL: Final = 70
+DRAIN_S: Final = 1.0
 _READY_POLL_S: Final = 0.005
 _SWITCH_INTERVAL_S: Final = 0.0005
 _GC_THRESHOLD: Final = 200_000
@@ -78,24 +79,29 @@ class Node(Calls):
         self._server: Server | None = None
         self.failed: asyncio.Future[Exception] | None = None
         """Set, once started, when the node could not go on."""
+        self.on_shutdown: Callable[[], None] | None = None
+        """Ends the process, for SHUTDOWN. None, as in somebody else's process: refused."""
 
     async def start(self) -> None:
         """Recover, listen, and begin to take part. Returns before there is a leader."""
         self.failed = asyncio.get_running_loop().create_future()
+        tls = tls_context(self._config.client)
         core = Core(
             self._config,
             disk=self._disk,
             clock=self._clock,
             rng=self._rng,
             on_failure=self._on_failure,
+            drain=self._drain_clients,
         )
         self._core = core
         self._service = core.service
         try:
             await core.start()
             address = self._config.member.client
-            frontend = Frontend(core.service, self._config, COMMANDS)
-            server = Server(frontend, address.host, address.port)
+            frontend = Frontend(core.service, self._config, COMMANDS, self._rng)
+            frontend.shutdown = self.on_shutdown
+            server = Server(frontend, address.host, address.port, tls)
             await server.start()
             self._server = server
         except BaseException:
@@ -119,6 +125,20 @@ class Node(Calls):
                     await asyncio.sleep(_READY_POLL_S)
         if not self._core.is_ready():
             raise Unavailable(f"no leader within {timeout_s} s")
+
+    async def drain(self) -> None:
+        """Before a planned stop: hand leadership over, and let every client go with its answers.
+
+        Takes two election timeouts and DRAIN_S at most, whatever the others do.
+        """
+        if self._core is not None and self._core.raft.is_leader() and self._core.raft.peer_ids:
+            with contextlib.suppress(KVError):  # nobody there to take over: a failover, then
+                await self.transfer()
+        await self._drain_clients()
+
+    async def _drain_clients(self) -> None:
+        if self._server is not None:
+            await self._server.drain(DRAIN_S)
 
     async def stop(self) -> None:
         """Stop taking part and release the data directory. Harmless when stopped."""
@@ -167,6 +187,7 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
     else:
         node = Node(config, disk=door.disk, clock=door.clock)
         await door.open()
+    node.on_shutdown = stopped.set
     await node.start()
     _calm_gc()
     _keep_large_blocks()
@@ -180,6 +201,7 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
     if node.failed.done():
         return _say_fatal(node.failed.result())
     try:
+        await node.drain()
         await node.stop()
     except Fatal as error:  # the last flush failed: nothing acknowledged hangs on it, but say so
         return _say_fatal(error)

@@ -2,7 +2,8 @@
 
     submit(waiter, start, stop)  -> waiter.resolve(results, start, stop)  or  waiter.fail(error)
     read(level, waiter)          -> waiter.ready()                        or  waiter.fail(error)
-    transfer, snapshot           -> waiter.resolve([text], 0, 1)          or  waiter.fail(error)
+    transfer, snapshot, add_member, remove_member
+                                 -> waiter.resolve([text], 0, 1)          or  waiter.fail(error)
 
 Shapes only: node.service.Service is one Backend, tests/support/fake_service.py the other.
 
@@ -17,14 +18,17 @@ Proved by: tests/node/test_session.py; mypy holds both implementations to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from node.config import Member
 from node.reads import Level
 from statemachine.commands import BatchBuilder
+from statemachine.entries import Scan
+from statemachine.keyspace import Change
+from statemachine.layer import Record
 
-__all__ = ["Backend", "Machine", "Waiter"]
+__all__ = ["Backend", "Machine", "Seen", "Waiter"]
 
 
 class Waiter(Protocol):
@@ -40,8 +44,8 @@ class Waiter(Protocol):
         """It did not come about; the family of `error` says whether it may have been applied."""
 
 
-class Machine(Protocol):
-    """The reads of statemachine.FileStateMachine. To be read once a read was granted."""
+class Seen(Protocol):
+    """What keys may be asked: of a machine, or of what was fetched inside a transaction."""
 
     @property
     def clock_ms(self) -> int: ...
@@ -50,7 +54,19 @@ class Machine(Protocol):
     def exists(self, key: bytes) -> bool: ...
     def deadline_ms(self, key: bytes) -> int | None: ...
     def keys_page(self, after: bytes | None, count: int) -> tuple[list[bytes], bytes | None]: ...
+    def facts(self, key: bytes) -> Record | None: ...
     def __len__(self) -> int: ...
+
+
+class Machine(Seen, Protocol):
+    """The reads of statemachine.FileStateMachine. To be read once a read was granted."""
+
+    def scan_prefix(
+        self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None
+    ) -> Scan: ...
+    def scan_range(
+        self, start: bytes, end: bytes | None, *, limit: int | None = None, reverse: bool = False
+    ) -> Scan: ...
 
 
 class Backend(Protocol):
@@ -78,12 +94,22 @@ class Backend(Protocol):
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read. At level EVENTUAL ready() is called at once."""
 
+    def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
+        """Call `told` with what applying changed, from now on; None: nobody listens."""
+
     def transfer(self, node_id: str | None, waiter: Waiter) -> None:
         """Hand leadership over; resolves with the id of the new leader."""
 
     def snapshot(self, waiter: Waiter) -> None:
         """Write a snapshot; resolves with b"index-term" once it is durable."""
 
+    def add_member(self, member: Member, waiter: Waiter) -> None:
+        """Seat a learner; resolves with the index of the entry once it is committed."""
+
+    def remove_member(self, member_id: str, waiter: Waiter) -> None:
+        """Take a member out; resolves with the index of the entry once it is committed."""
+
+    def member_list(self) -> dict[str, Any]: ...
     def status(self) -> dict[str, Any]: ...
     def info(self) -> dict[str, object]: ...
     def members(self) -> tuple[Member, ...]: ...

@@ -83,6 +83,7 @@ class Batches:
         proposal_bytes_max: the longest Raft entry; a longer batch is refused while it may be.
         park_s: how long a write waits for a leader.
         resend_s: pending batches are sent again after this long without a result.
+        is_joined: our directory was made for a place in a running cluster (node.identity).
         redirect: asked before a batch is taken; whom the clients are to ask instead, or None.
     """
 
@@ -103,6 +104,7 @@ class Batches:
         resend_s: float,
         log: EventLog,
         redirect: Callable[[], NotLeader | None] = lambda: None,
+        is_joined: bool = False,
     ) -> None:
         self._origin = origin
         self._own_id = origin.rpartition(b":")[0] + b":"
@@ -119,6 +121,7 @@ class Batches:
         self._resend_s = resend_s
         self._log = log
         self._redirect = redirect
+        self._is_joined = is_joined
         self.batch = BatchBuilder()
         """The batch of this loop turn. Fetch it anew for each run of commands."""
         self._claims: list[Claim] = []
@@ -131,7 +134,14 @@ class Batches:
         self._resend_wanted = False
         self.refusal: str | None = None
         """Why no write is taken at present (disk reserve), or None."""
+        self.leaving: str | None = None
+        """Why no write is taken by this node; those under way are still carried out."""
         self._closed: KVError | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no write is under way or waits."""
+        return not (self._pending or self._sealed or self._claims or self._done)
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -161,8 +171,8 @@ class Batches:
         batch = _Batch(self.batch, self._claims, self._monotonic())
         self.batch = BatchBuilder()
         self._claims = []
-        if self.refusal is not None:
-            self._fail(batch, Unavailable(self.refusal))
+        if self.refusal is not None or self.leaving is not None:
+            self._fail(batch, Unavailable(self.leaving or self.refusal or ""))
         elif (moved := self._redirect()) is not None:
             self._fail(batch, moved)
         elif self._sealed_bytes > QUEUED_BYTES_MAX:
@@ -211,9 +221,15 @@ class Batches:
                 self._done.append((batch, outcome))
 
     def _check_past(self, origin: bytes, epoch: int) -> None:
-        """Fatal if this node wrote that, but not in an earlier epoch of this directory (P20)."""
-        is_this = origin == self._origin
-        if epoch > self._epoch if is_this else origin.startswith(self._own_id):
+        """Fatal if this node wrote that, but not in an earlier epoch of this directory (P20).
+
+        A directory that joined has given no vote before it was seated: its name may be in use.
+        """
+        if origin == self._origin:
+            is_foreign = epoch > self._epoch
+        else:
+            is_foreign = not self._is_joined and origin.startswith(self._own_id)
+        if is_foreign:
             raise Fatal(
                 f"the cluster remembers {origin.decode()} in epoch {epoch}, this data directory "
                 f"is {self._origin.decode()} in epoch {self._epoch}: it was wiped or restored, "

@@ -1,8 +1,10 @@
 """The command `trimaran`: words to calls, errors to exit codes.
 
-    cluster                        serve                 node processes
+    cluster  serve                                       node processes
     status  transfer  snapshot     get  set  del  cas    a client of running nodes
-    verify  dump                                         files of a stopped node
+    member  rolling-restart                              a client that changes the cluster
+    verify  dump  repair                                 files of a stopped node
+    certs                                                certificates for nodes
     lab                                                  experiments (node.lab)
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
@@ -33,6 +35,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from node import cli_changes
 from node.cli_parser import PASSWORD_VARIABLE, build_parser
 from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
 from statemachine.errors import Unavailable
@@ -99,6 +102,7 @@ def _cluster(options: argparse.Namespace) -> int:
             fresh=options.fresh,
             template=options.config,
             restart=not options.no_restart,
+            tls=options.tls,
         )
     )
 
@@ -234,11 +238,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _dump(options: argparse.Namespace) -> int:
-    from statemachine import dump
+    from node.verify import dump
 
     if not options.file.is_file():
         raise ConfigError(((str(options.file), "no such file"),))
-    for line in dump.dump(options.file):
+    for line in dump(options.file):
         print(line)
     return EXIT_DONE
 
@@ -250,6 +254,17 @@ def _lab(options: argparse.Namespace) -> int:
     return lab.main(options, loop_factory=_loop_factory(), password=password)
 
 
+def _certs(options: argparse.Namespace) -> int:
+    from node import certificates
+    from node.clock import Clock
+    from statemachine.fs import Disk
+
+    ids = [word.strip() for word in options.nodes.split(",") if word.strip()]
+    for path in certificates.make(options.dir, ids, options.days, Disk(), Clock().wall_ms()):
+        print(path)
+    return EXIT_DONE
+
+
 _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cluster": _cluster,
     "serve": _serve,
@@ -259,8 +274,12 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "del": _del,
     "cas": _cas,
     "transfer": _transfer,
+    "member": cli_changes.member,
+    "rolling-restart": cli_changes.rolling_restart,
+    "repair": cli_changes.repair,
     "snapshot": _snapshot,
     "verify": _verify,
     "dump": _dump,
+    "certs": _certs,
     "lab": _lab,
 }

@@ -49,8 +49,24 @@ def build_parser() -> argparse.ArgumentParser:
     _add_client_commands(command)
     added = command("verify", "Check every file of a stopped node's data directory.")
     added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
+    added = command(
+        "repair",
+        "Give a stopped node whose data directory is damaged, wiped or lost a new one, and a new "
+        "place in its cluster. Without --from-peers only says what is wrong.",
+    )
+    added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
+    added.add_argument(
+        "--from-peers", action="store_true", help="set it aside; the node gets all from the others"
+    )
+    added.add_argument(
+        "--config", type=Path, metavar="FILE", help="the node's (default: DATA_DIR.toml)"
+    )
+    added.add_argument(
+        "--connect", type=_addresses, metavar="HOST:PORT[,...]", help="default: the other members"
+    )
     added = command("dump", "Show what is in one file of a data directory, as text.")
     added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
+    _add_certs(command)
     add_lab_commands(command("lab", "Break a cluster on purpose, judge it, draw what it did."))
     return parser
 
@@ -76,6 +92,17 @@ def _add_server_commands(command: _Command) -> None:
         help="settings for all nodes, such as configs/fast.toml; ids and addresses are filled in",
     )
     added.add_argument("--no-restart", action="store_true", help="leave a dead node dead")
+    added.add_argument(
+        "--tls", action="store_true", help="peers speak TLS; certificates are made in DIR/certs"
+    )
+
+    added = command(
+        "rolling-restart",
+        "Restart the nodes of a running `trimaran cluster` one by one, without a failed write.",
+    )
+    added.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="its (default: ./data)"
+    )
 
     added = command("serve", "Run one node, until SIGTERM or Ctrl-C.")
     added.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML")
@@ -85,6 +112,19 @@ def _add_server_commands(command: _Command) -> None:
         default=[],
         metavar="SECTION.KEY=VALUE",
         help="wins over the file; may be given again",
+    )
+
+
+def _add_certs(command: _Command) -> None:
+    added = command(
+        "certs",
+        "Make certificates for nodes, and an authority if DIR has none: DIR/n1.crt, n1.key, ... "
+        "and ca.crt are what [peer] tls_cert, tls_key and tls_ca name. Overwrites nothing.",
+    )
+    added.add_argument("dir", type=Path, metavar="DIR", help="keep DIR/ca.key off the nodes")
+    added.add_argument("--nodes", required=True, metavar="ID[,...]", help="such as n1,n2,n3")
+    added.add_argument(
+        "--days", type=int, default=365, metavar="N", help="how long they are valid (default 365)"
     )
 
 
@@ -133,6 +173,20 @@ def _add_client_commands(command: _Command) -> None:
 
     added = connecting("transfer", "Hand leadership over, to NODE or to the best one.")
     added.add_argument("node", nargs="?", metavar="NODE", help="an id, such as n2")
+
+    added = connecting(
+        "member",
+        "Change who the members are: add ID HOST:CLIENT:PEER[:HTTP] (ports), remove ID, list. "
+        "A new node follows as a learner, and votes once it has caught up.",
+    )
+    added.usage = "trimaran member [OPTION ...] add ID HOST:CLIENT:PEER | remove ID | list"
+    added.add_argument("action", choices=("add", "remove", "list"), help="what to do")
+    added.add_argument("words", nargs="*", metavar="WORD", help="ID and HOST:CLIENT:PEER, or ID")
+    added.add_argument("--json", action="store_true", help="list: one JSON object")
+    added.add_argument("--no-wait", action="store_true", help="add: do not wait until it votes")
+    added.add_argument(
+        "--timeout-s", type=float, default=60.0, metavar="S", help="how long it may take (60)"
+    )
 
     connecting("snapshot", "Make the node that is connected to write a snapshot.")
 

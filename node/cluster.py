@@ -16,6 +16,8 @@ Invariants:
   A node that cannot start at all (exit code 2 or 3 before it ever was ready) ends the whole
   command with that code: restarting would not mend a bad config or a port in use.
   Exit code 70 is reported with the node's own last line; the next try is seconds away.
+  A node that joins a cluster that was founded without it (node.cluster_plan) is seated as
+  `trimaran member add` does it, in a thread, until it is.
   Nodes never wait for whoever reads our output (node.cluster_output).
 
 When the supervisor itself is killed, its nodes are killed with it (node.orphan).
@@ -34,15 +36,18 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from node.cli_members import Asked, add
 from node.cluster_child import Child
 from node.cluster_output import Output
 from node.cluster_plan import Options, claim, config_path, plan, write_state
 from node.config import Config
-from statemachine.errors import DiskFailed
+from statemachine.errors import DiskFailed, KVError, Unavailable
 from statemachine.fs import Disk
 
 __all__ = ["NODE_PROGRAM", "run"]
 
+SEAT_WITHIN_S: Final = 2.0
+"""One try; a stop waits no longer for it."""
 EXIT_FATAL: Final = 70
 EXITS_HOPELESS: Final = (2, 3)
 """Usage and configuration, port in use: what a second try would not mend."""
@@ -106,12 +111,15 @@ class _Supervisor:
         # NB: not asyncio's subprocesses: those count a process as ended only when its pipes are
         # closed (see the invariants of node.cluster_child).
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        newcomers = [child for child in self._children if child.config.node.join]
+        seating = asyncio.create_task(self._seat(newcomers))
         lives = [asyncio.create_task(self._keep_alive(child)) for child in self._children]
         ended: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*lives))
         stop: asyncio.Future[object] = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
             self._stop.set()
+            seating.cancel()
             self._signal_all(signal.SIGTERM)
             killer = loop.call_later(KILL_AFTER_S, self._signal_all, signal.SIGKILL)
             await asyncio.wait([ended], timeout=GIVE_UP_S)
@@ -127,6 +135,23 @@ class _Supervisor:
         self._say("cluster stopped")
         self._out.close()
         return self._exit_code
+
+    async def _seat(self, newcomers: Sequence[Child]) -> None:
+        """Have the nodes seated that join, one after the other; again until it is done."""
+        founders = [child.config for child in self._children if child not in newcomers]
+        addresses = [config.member.client for config in founders]
+        password = founders[0].client.requirepass if founders else ""
+        asked = Asked(addresses, password, SEAT_WITHIN_S)
+        for child in newcomers:
+            while not self._stop.is_set():
+                try:
+                    member = child.config.member
+                    await asyncio.to_thread(add, asked, member, wait=True, say=lambda text: None)
+                    break
+                except KVError as error:
+                    if not isinstance(error, Unavailable):
+                        self._say(f"{child.id} is not seated: {error}")
+                    await asyncio.sleep(BACKOFF_MIN_S)
 
     async def _keep_alive(self, child: Child) -> None:
         """Start the node, and start it again when it dies, until the cluster stops."""

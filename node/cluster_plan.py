@@ -4,6 +4,7 @@
     DIR/cluster.json    {"nodes": [{"id", "pid", "client", "peer", "http", "data_dir"}]}
     DIR/n1.toml ...     the whole configuration of each node; `trimaran serve --config` runs it
     DIR/n1/ ...         its data directory (the node's own business)
+    DIR/certs/          with --tls: an authority, and a certificate for each node
 
 Node i has id n<i>, client port base+i-1, peer port base+1000+i-1, HTTP port base+2000+i-1.
 
@@ -11,8 +12,9 @@ Invariants:
   Nothing is written before every port was free and every configuration was sound.
   --fresh removes only directories named n<i> that are data directories (they hold LOCK or
   identity.json, or nothing at all) and that no process has locked.
-  A directory made for another number of nodes is refused: members of a running store are not
-  changed by restarting it with another list.
+  A directory made for more nodes is refused: which of them are to go is said by `trimaran member
+  remove`. One made for fewer grows: the founders keep the list they were founded with, the new
+  nodes join (node.join), and the supervisor has them seated.
   cluster.json is replaced as a whole: whoever reads it sees the old text or the new one.
 
 A crash leaves at worst DIR/*.tmp, which the next write replaces.
@@ -29,15 +31,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from node.client import can_listen
+from node.clock import Clock
 from node.config import MEMBERS_MAX, Address, Config, Member, read_document
 from node.errors import ConfigError
 from statemachine.errors import DirectoryInUse, Unavailable
 from statemachine.fs import Disk, Lock, replace_file
 
-__all__ = ["HOST", "Options", "claim", "config_path", "plan", "write_state"]
+__all__ = ["HOST", "Options", "certify", "claim", "config_path", "plan", "write_state"]
 
 HOST: Final = "127.0.0.1"
 PEER_PORTS_ABOVE: Final = 1_000
@@ -68,6 +71,9 @@ class Options:
     restart: bool = True
     """Start a node again when it dies."""
 
+    tls: bool = False
+    """Make certificates where there are none yet, and have the peers use them."""
+
 
 def plan(options: Options) -> list[Config]:
     """The configurations of all nodes. Touches nothing.
@@ -85,25 +91,60 @@ def plan(options: Options) -> list[Config]:
         raise ConfigError(tuple(problems))
     document = read_document(options.template) if options.template is not None else {}
     members = [_member(number, options.base_port) for number in range(1, options.nodes + 1)]
+    founders = _founders(options)
+    return [_config(options, document, member, members, founders) for member in members]
+
+
+def _config(
+    options: Options,
+    document: dict[str, Any],
+    member: Member,
+    members: Sequence[Member],
+    founders: frozenset[str],
+) -> Config:
+    """One node's: a founder knows the founders, a newcomer them and itself."""
+    joins = bool(founders) and member.id not in founders
+    known = [each for each in members if not founders or each.id in founders or each is member]
     tables = [
-        {
-            "id": member.id,
-            "peer": str(member.peer),
-            "client": str(member.client),
-            "http": str(member.http),
-        }
-        for member in members
+        {"id": each.id, "peer": str(each.peer), "client": str(each.client), "http": str(each.http)}
+        for each in known
     ]
-    return [
-        Config.from_document(
-            document
-            | {
-                "node": {"id": member.id, "data_dir": str(options.data_dir / member.id)},
-                "cluster": {"members": tables},
-            }
-        )
-        for member in members
-    ]
+    node = {"id": member.id, "data_dir": str(options.data_dir / member.id), "join": joins}
+    words = _tls_words(options.data_dir / "certs", member.id) if options.tls else ()
+    return Config.from_document(document | {"node": node, "cluster": {"members": tables}}, words)
+
+
+def _founders(options: Options) -> frozenset[str]:
+    """Whom the cluster was founded with, as the directories have it; empty: it is founded now."""
+    disk = Disk()
+    if options.fresh or not options.data_dir.is_dir():
+        return frozenset()
+    for directory in _node_directories(options.data_dir, disk):
+        try:
+            found = json.loads(disk.read_bytes(directory / "identity.json"))
+            if not found.get("joined", False):
+                return frozenset(map(str, found["members"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # The node itself says what is wrong with it.
+    return frozenset()
+
+
+def _tls_words(directory: Path, node_id: str) -> tuple[str, ...]:
+    """Settings that have a node show its certificate."""
+    names = {"tls_cert": f"{node_id}.crt", "tls_key": f"{node_id}.key", "tls_ca": "ca.crt"}
+    return tuple(f"peer.{key}={directory / name}" for key, name in names.items())
+
+
+def certify(options: Options, configs: Sequence[Config], disk: Disk) -> None:
+    """Certificates for the nodes that have none yet."""
+    from node import certificates  # costs time to import, and is seldom wanted
+
+    directory = options.data_dir / "certs"
+    ids = [config.node.id for config in configs]
+    lacking = [node_id for node_id in ids if not disk.exists(directory / f"{node_id}.crt")]
+    if lacking:
+        now_ms = Clock().wall_ms()
+        certificates.make(directory, lacking, certificates.DAYS_MAX, disk, now_ms)
 
 
 def _member(number: int, base_port: int) -> Member:
@@ -127,7 +168,7 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
     """
     taken = [
         f"{address} ({member.id}, {purpose} port)"
-        for member in configs[0].members
+        for member in (config.member for config in configs)
         for purpose, address in (
             ("client", member.client),
             ("peer", member.peer),
@@ -149,6 +190,8 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         if options.fresh:
             _remove_old(options.data_dir, disk)
         _refuse_other_members(options, disk)
+        if options.tls:
+            certify(options, configs, disk)
         for config in configs:
             text = config.render().encode("utf-8")
             replace_file(disk, config_path(options.data_dir, config), [_WRITTEN_BY + text])
@@ -193,7 +236,7 @@ def _remove_old(data_dir: Path, disk: Disk) -> None:
 
 
 def _refuse_other_members(options: Options, disk: Disk) -> None:
-    """Refuse a directory that was made for another number of nodes."""
+    """Refuse a directory that was made for more nodes."""
     found = {
         directory.name
         for directory in _node_directories(options.data_dir, disk)
@@ -208,7 +251,7 @@ def _refuse_other_members(options: Options, disk: Disk) -> None:
             made_for = len(json.loads(disk.read_bytes(state))["nodes"])
         except (ValueError, KeyError, TypeError):
             pass  # Not ours, or cut short by hand: what the directories say has to do.
-    if found - expected or made_for != len(expected):
+    if found - expected or made_for > len(expected):
         made_for = max(made_for, len(found))
         raise ConfigError(
             (

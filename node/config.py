@@ -11,7 +11,7 @@
 Invariants:
   A Config that exists can be run with: every way of making one runs `problems`.
   ConfigError holds ALL problems, each with the key it is about; nothing starts before.
-  Without a shared secret every peer address is loopback; without a password the own
+  Without TLS or a shared secret every peer address is loopback; without a password the own
   client and HTTP addresses are. A name other than `localhost` never counts as loopback:
   what it resolves to can change after it was checked.
   Secrets are not in repr().
@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from node.config_lab import LabSection
 from node.config_members import (
     MEMBERS_MAX,
     Address,
@@ -52,7 +53,6 @@ from node.config_sections import (
     ClientSection,
     DiskSection,
     JournalSection,
-    LabSection,
     LimitsSection,
     LogSection,
     PeerSection,
@@ -94,6 +94,10 @@ class NodeSection(Section):
 
     data_dir: Path = setting()
     """Its data directory, made when missing. Relative to the directory it is started in."""
+
+    join: bool = setting(default=False)
+    """Whether a new data directory waits until `trimaran member add` seats this node. List it and
+    at least one member that it may ask. Without effect once the directory has been opened."""
 
 
 SECTIONS: Final[dict[str, type[Section]]] = {
@@ -185,6 +189,8 @@ class Config:
             found.append(("node.id", f"is {self.node.id!r}, which is no member: {ids}"))
         else:
             found += self._loopback_problems(own)
+        if own is not None and self.node.join and len(self.members) < 2:
+            found.append(("node.join", "needs a member to join through: list one beside it"))
         if self.limits.entry_bytes_max < self.raft.batch_bytes_max:
             found.append(
                 (
@@ -217,11 +223,12 @@ class Config:
     def _loopback_problems(self, own: Member) -> Problems:
         """A port that asks for no secret is not offered to the network."""
         found: Problems = []
-        if not self.peer.secret:
+        if not self.peer.secret and not self.peer.tls_cert:
             found += [
                 (
                     f"cluster.members.{member.id}.peer",
-                    f"is {member.peer}: an address other than loopback needs peer.secret",
+                    f"is {member.peer}: an address other than loopback needs peer.tls_cert, "
+                    f"peer.tls_key and peer.tls_ca (`trimaran certs` makes them), or peer.secret",
                 )
                 for member in self.members
                 if not member.peer.is_loopback
@@ -236,6 +243,11 @@ class Config:
                 if not address.is_loopback
             ]
         return found
+
+    def member_refusal(self, member: Member) -> str | None:
+        """Why this node cannot have that member beside it, or None."""
+        is_safe = self.peer.secret or self.peer.tls_cert or member.peer.is_loopback
+        return None if is_safe else f"{member.peer}: other than loopback needs peer.secret or TLS"
 
     @property
     def member(self) -> Member:

@@ -8,7 +8,10 @@ loopback address (what another name resolves to can change after it was checked)
 
 A crash leaves nothing behind: these are values.
 
-Does not do: look names up, bind ports, change members of a running cluster.
+In one word, as the command line has it: host:client port:peer port[:HTTP port], where the HTTP
+port is 2000 above the client port when it is left out.
+
+Does not do: look names up, bind ports, change members of a running cluster (node.changes).
 
 Proved by: tests/node/test_config.py
 """
@@ -23,12 +26,26 @@ from typing import Final
 
 from node.config_read import Problems, read_section, unknown_key
 
-__all__ = ["MEMBERS_MAX", "Address", "Member", "member_problems", "read_members"]
+__all__ = [
+    "MEMBERS_MAX",
+    "Address",
+    "Member",
+    "is_node_id",
+    "member_problems",
+    "member_text",
+    "parse_member",
+    "read_members",
+]
 
 MEMBERS_MAX: Final = 9
 """More replicas make every write slower and nothing safer."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def is_node_id(text: str) -> bool:
+    """Whether a node may be called so."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,6 +102,32 @@ class Member:
     """Where browsers and metrics collectors reach it."""
 
 
+HTTP_PORTS_ABOVE: Final = 2_000
+
+
+def parse_member(member_id: str, text: str) -> Member:
+    """Read "host:client:peer[:http]". Raises ValueError that says what is wrong with it."""
+    host, bracket, rest = text.rpartition("]") if text.startswith("[") else ("", "", text)
+    if not bracket:
+        host, _, rest = text.partition(":")
+    ports = rest.lstrip(":").split(":")
+    if not host or len(ports) not in (2, 3):
+        raise ValueError(f'address is {text!r}, must look like "127.0.0.1:7004:8004"')
+    where = [Address.parse(f"{host}{bracket}:{port}") for port in ports]
+    client, peer = where[:2]
+    http = where[2] if len(where) > 2 else Address(client.host, client.port + HTTP_PORTS_ABOVE)
+    member = Member(id=member_id, peer=peer, client=client, http=http)
+    problems = member_problems([member])
+    if problems:
+        raise ValueError(f"{problems[0][0]} {problems[0][1]}")
+    return member
+
+
+def member_text(member: Member) -> str:
+    """The word that `parse_member` reads; its three addresses have one host."""
+    return f"{member.client}:{member.peer.port}:{member.http.port}"
+
+
 def read_members(cluster: object, problems: Problems) -> tuple[Member, ...] | None:
     """The members; None when one of them could not be read."""
     if not isinstance(cluster, dict):
@@ -113,7 +156,7 @@ def member_problems(members: Sequence[Member]) -> Problems:
     owners: dict[object, str] = {}
     for member in members:
         name = f"cluster.members.{member.id}"
-        if not _ID.fullmatch(member.id):
+        if not is_node_id(member.id):
             found.append(
                 (f"{name}.id", "must be 1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit")
             )

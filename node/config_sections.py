@@ -1,6 +1,6 @@
 """The sections of the configuration: each key, its type, its default, its bounds, its cost.
 
-    [raft] [journal] [wal] [checkpoint] [client] [limits] [disk] [peer] [log] [lab]
+    [raft] [journal] [wal] [checkpoint] [client] [limits] [disk] [peer] [log]
 
 One frozen dataclass for each table of the file. The line under a field says in which
 unit it is and what it costs to change it; configs/node.toml says the same to whoever
@@ -27,7 +27,6 @@ __all__ = [
     "ClientSection",
     "DiskSection",
     "JournalSection",
-    "LabSection",
     "LimitsSection",
     "LogSection",
     "PeerSection",
@@ -112,7 +111,11 @@ class JournalSection(Section):
 
     retain_bytes: int = setting(16 * MIB, low=0, high=64 * GIB)
     """Bytes of entries kept behind a snapshot, so that a follower that was away for a moment
-    needs no whole snapshot. Costs as much on disk and in memory."""
+    needs no whole snapshot. Costs as much on disk."""
+
+    memory_bytes: int = setting(32 * MIB, low=64 * KIB, high=64 * GIB)
+    """Bytes of applied entries held in memory for followers that are a moment behind. Others
+    get theirs read from the files. Costs as much memory, whatever the length of the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +168,41 @@ class ClientSection(Section):
     output_buffer_bytes_max: int = setting(64 * MIB, low=64 * KIB, high=16 * GIB)
     """A client that reads so slowly that this much waits for it is cut off."""
 
+    idle_timeout_s: int = setting(0, low=0, high=2**31 - 1)
+    """A client that asks for nothing for so many seconds is cut off; subscribers are not.
+    0 = never."""
+
+    announce: str = setting("cluster", choices=("cluster", "standalone"))
+    """What clients are told this is: a Redis Cluster of one shard, or one Redis server. With
+    "standalone" CLUSTER is refused; the data and the commands are the same."""
+
+    notify_keyspace_events: str = setting("")
+    """Which changes are published (Redis's letters, "KEA" = all). Costs two messages for each
+    changed key while anybody is subscribed; empty = none."""
+
+    tls_certificate: str = setting("")
+    """PEM file with this node's certificate chain. With it (and tls_key) the port speaks TLS only,
+    1.2 or later: some 0.1 ms of CPU for each new connection, and a little for each byte."""
+
+    tls_key: str = setting("")
+    """PEM file with its key."""
+
+    tls_client_ca: str = setting("")
+    """PEM file: clients must show a certificate that one of these signed. Empty = none asked."""
+
+    def problems(self, name: str) -> Problems:
+        """The bounds, the letters, and that the files of TLS go together."""
+        found = bounds_problems(self, name)
+        letters = set(self.notify_keyspace_events) - set("KEg$lshzxetdAmn")
+        if letters:
+            key = f"{name}.notify_keyspace_events"
+            found.append((key, f"has unknown letters: {', '.join(sorted(letters))}"))
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            found.append((f"{name}.tls_key", "goes together with tls_certificate: set both"))
+        if self.tls_client_ca and not self.tls_certificate:
+            found.append((f"{name}.tls_client_ca", "needs tls_certificate and tls_key"))
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSection(Section):
@@ -206,20 +244,45 @@ class DiskSection(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSection(Section):
-    """[peer]: the wire between the nodes. Must be equal on all nodes."""
+    """[peer]: the wire between the nodes. Must be equal on all nodes, but for the files."""
+
+    tls_cert: str = setting("")
+    """This node's certificate (PEM file, relative to where the node is started), its id in the
+    SAN as URI:trimaran:node:<id>. All three files, or none; without them and without a secret
+    only loopback addresses are bound. Costs about 5 % more processor time for each write."""
+
+    tls_key: str = setting("")
+    """Its private key (PEM file, without a password)."""
+
+    tls_ca: str = setting("")
+    """Who signs the nodes of this cluster, and nobody else (PEM file)."""
 
     secret: str = setting("", secret=True)
-    """Shared secret of the cluster (HMAC challenge). Empty = none; then only loopback
-    addresses are bound."""
+    """Shared secret of the cluster (HMAC challenge): proves who opens a connection, and does
+    not encrypt it. Empty = none. Long and random: `openssl rand -hex 32`."""
 
     frame_bytes_max: int = setting(8 * MIB, low=64 * KIB, high=64 * MIB)
     """A frame that says it is longer is refused before memory is taken for it."""
 
     send_buffer_bytes_max: int = setting(64 * MIB, low=MIB, high=16 * GIB)
-    """A peer for which this much waits to be sent counts as disconnected."""
+    """A peer for which this much waits to be sent gets no more entries until it has taken some;
+    one that lets four frames more pile up loses its link."""
 
     redial_ms: int = setting(50, low=1, high=60_000)
     """Pause between two tries to reach a peer that is away."""
+
+    def problems(self, name: str) -> Problems:
+        """The bounds; and of the files of TLS all are there or none."""
+        found = bounds_problems(self, name)
+        files = {key: getattr(self, key) for key in ("tls_cert", "tls_key", "tls_ca")}
+        if any(files.values()):
+            given = " and ".join(f"{name}.{key}" for key, path in files.items() if path)
+            found += [
+                (f"{name}.{key}", f"is missing: {given} needs it (see `trimaran certs`)")
+                for key, path in files.items()
+                if not path
+            ]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +294,3 @@ class LogSection(Section):
 
     format: str = setting("text", choices=("text", "json"))
     """One line for each event: key=value words, or one JSON object."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabSection(Section):
-    """[lab]: experiments (`trimaran lab`). Nothing of it belongs into a node that serves."""
-
-    door: str = setting("")
-    """Path of a Unix socket at which the disk can be made slow, full or broken and the wall
-    clock be shifted. Empty = there is no such door. Costs one more call for each fsync."""

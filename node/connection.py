@@ -13,6 +13,9 @@ An unknown one (too old, of another node, from before a restart) starts the scan
 keeps what SCAN promises: each key that is there throughout is returned at least once; some
 are returned twice, which SCAN allows.
 
+What a client may be in the middle of is its `mode`, 0 for nearly all: the session looks at that
+one number, and only then at the rest (node.modes).
+
 A crash loses all of this with the connections it belongs to.
 
 Does not do: read or write bytes (node.session), know commands (node.commands).
@@ -24,24 +27,41 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import random
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from node.backend import Backend
+from node.backend import Backend, Machine
 from node.config import Config
+from node.pubsub import PubSub
 from node.reads import Level
+from statemachine.commands import BatchBuilder
 
 if TYPE_CHECKING:
     from node.commands.spec import Command
+    from node.transaction import Transaction
 
-__all__ = ["Connection", "Cursors", "Frontend"]
+__all__ = ["MODE", "Connection", "Cursors", "Frontend"]
 
 CURSORS_MAX: Final = 4_096
 CURSOR_BYTES_MAX: Final = 4 * 1024 * 1024
 NAME_BYTES_MAX: Final = 4_096
 _COUNTER_BITS: Final = 43
+
+
+class MODE:
+    """What makes the next request of a connection special, as bits."""
+
+    MULTI: Final = 1
+    """Commands are queued until EXEC."""
+    SUBSCRIBED: Final = 2
+    """RESP2, and there are subscriptions: only a few commands are allowed."""
+    SKIP: Final = 4
+    """The reply to the next command is not sent (CLIENT REPLY SKIP)."""
+    SKIPPING: Final = 8
+    """This is that command."""
 
 
 class Cursors:
@@ -79,9 +99,16 @@ class Frontend:
         backend: the replica.
         config: limits, password, default level; read once.
         commands: the table, by name in lower case.
+        rng: for RANDOMKEY.
     """
 
-    def __init__(self, backend: Backend, config: Config, commands: Mapping[bytes, Command]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        config: Config,
+        commands: Mapping[bytes, Command],
+        rng: random.Random | None = None,
+    ) -> None:
         self.backend = backend
         self.config = config
         self.commands = commands
@@ -96,6 +123,19 @@ class Frontend:
         self.saved_ms = self.started_ms
         """When a snapshot that a client asked for became durable; the start, before that."""
         self.cursors = Cursors(f"{backend.node_id} {self.started_ms}")
+        self.pubsub = PubSub(backend, config.client.notify_keyspace_events)
+        self.scripts: dict[bytes, bytes] = {}
+        """By their SHA1 in hex: scripts that node.commands.scripts knows by their words."""
+        self.rng = rng if rng is not None else random.Random(backend.node_id)
+        self.max_clients = config.client.max_clients
+        self.idle_timeout_s = config.client.idle_timeout_s
+        self.shutdown: Callable[[], None] | None = None
+        """Ends the process in good order; None: this node lives in somebody else's."""
+        self.pause_until_ms = 0
+        self.pause_writes_only = False
+        self.is_paused = False
+        self.held: list[Callable[[], None]] = []
+        """Resumes what CLIENT PAUSE holds up."""
         self.connections: dict[int, Connection] = {}
         self.last_id = 0
         self.connections_total = 0
@@ -112,6 +152,7 @@ class Frontend:
             local_address=local_address,
             frontend=self,
             backend=self.backend,
+            machine=self.backend.machine,
             level=self.default_level,
             is_authenticated=not self.config.client.requirepass,
             connected_ms=self.backend.now_ms(),
@@ -122,10 +163,35 @@ class Frontend:
     def disconnect(self, connection: Connection) -> None:
         """The client has gone."""
         self.connections.pop(connection.id, None)
+        self.pubsub.leave(connection)
+
+    def pause(self, until_ms: int, *, writes_only: bool) -> None:
+        """CLIENT PAUSE: hold up what clients ask for. A longer pause stays, as does a wider one."""
+        was_all = self.is_paused and not self.pause_writes_only
+        self.pause_writes_only = writes_only and not was_all
+        self.pause_until_ms = max(until_ms, self.pause_until_ms)
+        self.is_paused = True
+
+    def unpause(self) -> None:
+        """Let all go on."""
+        self.is_paused = False
+        self.pause_until_ms = 0
+        held, self.held = self.held, []
+        for resume in held:
+            resume()
+
+    def tick(self) -> None:
+        """Time has passed: the server says so a few times a second."""
+        if self.is_paused and self.backend.now_ms() >= self.pause_until_ms:
+            self.unpause()
 
     def password_is(self, given: bytes) -> bool:
         """In time that does not tell how much of it is right."""
         return hmac.compare_digest(self.config.client.requirepass.encode(), given)
+
+
+def _nothing(_data: bytes = b"") -> None:
+    """Before there is a session."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -137,6 +203,8 @@ class Connection:
     local_address: str
     frontend: Frontend = field(repr=False)
     backend: Backend = field(repr=False)
+    machine: Machine = field(repr=False)
+    """Where reads look: the replica's, or what was fetched for a transaction."""
     level: Level
     is_authenticated: bool
     connected_ms: int
@@ -147,10 +215,57 @@ class Connection:
     last_command: str = "NULL"
     is_closing: bool = False
     """Set by QUIT: nothing more is read, what was answered is still sent."""
+    mode: int = 0
+    is_muted: bool = False
+    """CLIENT REPLY OFF."""
+    transaction: Transaction | None = None
+    watches: dict[bytes, int] = field(default_factory=dict)
+    """WATCH: key -> the revision that it had; 0: it was not there."""
+    collector: BatchBuilder | None = None
+    """Where writes go while a transaction is put together."""
+    channels: dict[bytes, None] = field(default_factory=dict)
+    patterns: dict[bytes, None] = field(default_factory=dict)
+    shards: dict[bytes, None] = field(default_factory=dict)
+    """Shard channels: there is one shard, so they differ from channels in name alone."""
+    push: Callable[[bytes], None] = _nothing
+    """Send bytes that answer no request."""
+    kill: Callable[[], None] = _nothing
+    """Close it, whatever it is doing."""
+    idle_s: int = 0
+    """Whole seconds without a request; the server counts them."""
+
+    @property
+    def batch(self) -> BatchBuilder:
+        """Where writes go. To be fetched for each run of writes."""
+        return self.backend.batch if self.collector is None else self.collector
+
+    @property
+    def subscriptions(self) -> int:
+        """Of every kind."""
+        return len(self.channels) + len(self.patterns) + len(self.shards)
+
+    def set_mode(self, bit: int, *, on: object) -> None:
+        """Set or clear one bit of `mode`."""
+        self.mode = self.mode | bit if on else self.mode & ~bit
+
+    def note_subscriptions(self) -> None:
+        """After they, or the protocol, changed."""
+        self.set_mode(MODE.SUBSCRIBED, on=self.subscriptions and self.protocol == 2)
+
+    def end_transaction(self) -> Transaction | None:
+        """No more MULTI and no more watches; what was queued."""
+        transaction, self.transaction = self.transaction, None
+        self.watches = {}
+        self.set_mode(MODE.MULTI, on=False)
+        return transaction
 
     def reset(self) -> None:
         """As RESET leaves it: like a new connection, but with its id and its library."""
+        self.frontend.pubsub.leave(self)
+        self.end_transaction()
+        self.is_muted = False
         self.level = self.frontend.default_level
         self.is_authenticated = not self.frontend.config.client.requirepass
         self.protocol = 2
         self.name = b""
+        self.mode = 0

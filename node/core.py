@@ -1,18 +1,20 @@
 """The core: one replica put together from its rooms, without any client port.
 
-    data directory   identity -> state machine (recovers) -> journal -> alignment
-    network          links -> transport (the fence)
+    data directory   identity -> state machine (recovers) -> journal -> alignment -> membership
+    network          links -> introductions -> transport (the fence)
     consensus        raft (PySyncObj) <-> elections, reads, snapshots
-    work             batches, expiry, transfer, upkeep    facts: service
+    work             batches, expiry, transfer, changes, upkeep    facts: service
 
 Who calls whom when something happens:
 
-    a peer's message   transport.receive, then journal.flush          (links.received)
+    a peer's message   introductions, transport.receive, then journal.flush  (links.received)
+    another roster     raft, transport, journal, links: whom they count and talk to (_on_members)
     journal synced     transport.on_durable, then a tick
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
-    role, leader, term expiry, batches, reads, transfer, snapshots .on_change
-    every TICK_S       raft, elections, reads, batches, expiry, transfer, upkeep .tick
+    role, leader, term expiry, batches, reads, transfer, changes, snapshots .on_change
+    every TICK_S       raft, elections, reads, batches, expiry, transfer, changes, upkeep,
+                       snapshots .tick
 
 One door for failure: whatever Fatal (or bug) comes out of any of these ends the core, once:
 the timer stops, nobody is answered any more, `on_failure` is told. What was acknowledged is in
@@ -31,28 +33,34 @@ import asyncio
 import contextlib
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from node import wire
+from node import tls, wire
 from node.batches import Batches
+from node.changes import PARTING_S, Changes
 from node.clock import Clock
-from node.config import Config
+from node.config import Config, Member
 from node.elections import Elections
+from node.entry import config_payload
 from node.errors import Fatal, KVError, Unavailable
 from node.expiry import Expiry
 from node.identity import Identity
+from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
 from node.logs import EventLog
+from node.membership import MEMBERS_FILE, Membership, Removed
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
+from node.roster import Roster
 from node.service import Service
-from node.snapshots import Snapshots
+from node.snapshots import WINDOW_BYTES, Snapshots
 from node.transfer import Transfer
 from node.transport import FencedTransport
 from node.upkeep import Upkeep
+from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
@@ -68,6 +76,7 @@ class Core:
 
     Args:
         on_failure: told once of the error that ended the core.
+        drain: lets clients go with their answers, before a removed node ends.
 
     Raises:
         ConfigError, Fatal: the data directory is not ours, not sound, or in use.
@@ -81,6 +90,7 @@ class Core:
         clock: Clock,
         rng: random.Random,
         on_failure: Callable[[Exception], None],
+        drain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.config = config
         self.log = EventLog(config.node.id)
@@ -89,16 +99,24 @@ class Core:
         self._clock = clock
         self._rng = rng
         self._on_failure = on_failure
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
         self._ended = False
         self._stopped = False
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._ticked_s = 0.0
+        self._leaving_until_s: float | None = None
+        self._leaving_reason = ""
         self._ready_term = 0
         """The last term in which this node led and had an entry of that term committed."""
         self.identity = Identity(
-            config.node.data_dir, config.node.id, [each.id for each in config.members], disk
+            config.node.data_dir,
+            config.node.id,
+            [each.id for each in config.members],
+            disk,
+            joined=config.node.join,
         )
         with contextlib.ExitStack() as undo:
             undo.callback(self.identity.release)
@@ -107,6 +125,7 @@ class Core:
             self._open_journal()
             undo.callback(self.journal.abandon)
             align(self.journal, self.machine, self.log)
+            self._open_membership()
             self._connect()
             undo.pop_all()
 
@@ -146,26 +165,57 @@ class Core:
         config, disk = self.config, self._disk
         directory = config.node.data_dir / "journal"
         files = JournalFiles(directory, disk, config.journal.segment_bytes_max)
+        term_file = TermFile(directory / "term", disk)
         self.journal = FileJournal(
             files,
-            TermFile(directory / "term", disk),
-            call_soon_threadsafe=self._loop.call_soon_threadsafe,
+            term_file,
+            call_soon_threadsafe=self._soon_threadsafe,
             on_durable=self._on_durable,
             on_failure=self._fail,
-            inline=len(config.members) == 1,
+            settled_index=self.machine.last_applied.index,
+            memory_bytes=config.journal.memory_bytes,
         )
         if files.torn is not None:
             self.log.warning("journal: torn tail cut", where=files.torn)
+        if term_file.damage is not None:
+            self.log.warning("one copy of the term is damaged, mended", reason=term_file.damage)
+
+    def _open_membership(self) -> None:
+        config = self.config
+        founding = Roster.founded_by(config.members)
+        if self.identity.joined:
+            founding = Roster.founded_by(config.others, index=-1)
+        self.membership = Membership(
+            config.node.id,
+            self.identity.incarnation,
+            founding,
+            path=config.node.data_dir / MEMBERS_FILE,
+            disk=self._disk,
+            term_at=lambda index: self.journal.term_at(index) if self.journal else None,
+            on_change=self._on_members,
+            on_settled=lambda: self._soon(self._on_members),
+            on_removed=self._leave,
+        )
+        self.membership.recall([each for each in self.journal if config_payload(each[0])])
+        if self.membership.is_waiting:
+            self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
 
     def _connect(self) -> None:
-        config, clock = self.config, self._clock
-        peer_ids = [each.id for each in config.others]
+        config, clock, roster = self.config, self._clock, self.membership.current
+        linked = self._addresses(roster)
+        peer_ids = list(linked)
         self.links = Links(
             config.member,
-            config.others,
+            tuple(linked.values()),
             epoch=self.identity.epoch,
             secret=config.peer.secret,
+            tls=tls.load(config.peer, config.node.id, self._disk, clock.wall_ms()),
             frame_bytes_max=config.peer.frame_bytes_max,
+            # Entries stop at the configured size (node.leading). Beyond it there is room for what
+            # was begun, a snapshot's window and forwarded batches: who lets more pile up is gone.
+            send_buffer_bytes_max=config.peer.send_buffer_bytes_max
+            + 4 * config.peer.frame_bytes_max
+            + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
             log=self.log,
             events=LinkEvents(
@@ -186,7 +236,7 @@ class Core:
         )
         self.raft = Raft(
             config.node.id,
-            peer_ids,
+            sorted(roster.voters - {config.node.id}),
             journal=self.journal,
             machine=self.machine,
             transport=self.transport,
@@ -201,11 +251,20 @@ class Core:
                 change=self._on_change,
                 progress=self._on_progress,
                 failure=self._fail,
+                settled=self.membership.settle,
             ),
         )
-        self._connect_rooms(1 + len(peer_ids))
+        self.transport.watch(self.membership)
+        self.introductions = Introductions(
+            self.membership,
+            self.links,
+            admitted=self.transport.link_up,
+            receive=lambda peer_id, message: self.transport.receive(peer_id, message),
+            log=self.log,
+        )
+        self._connect_rooms()
 
-    def _connect_rooms(self, members_count: int) -> None:
+    def _connect_rooms(self) -> None:
         config, clock, raft = self.config, self._clock, self.raft
         election_min_s = config.raft.election_timeout_min_ms / 1000
         election_max_s = config.raft.election_timeout_max_ms / 1000
@@ -215,13 +274,13 @@ class Core:
             self.journal,
             timeout_min_s=election_min_s,
             timeout_max_s=election_max_s,
-            members_count=members_count,
+            quorum=self.membership,
             monotonic=clock.monotonic,
             rng=self._rng,
         )
         self.reads = Reads(
             raft,
-            members_count=members_count,
+            quorum=self.membership,
             call_soon=self._soon,
             monotonic=clock.monotonic,
             lease_s=election_min_s,
@@ -236,7 +295,13 @@ class Core:
             settled_index=raft.settled_index,
             follow=self.transport.following.follow,
             installed=self._on_installed,
+            worker=Worker(
+                "snapshot-sync",
+                call_soon_threadsafe=self._soon_threadsafe,
+                on_failure=self._fail,
+            ),
             log=self.log,
+            announce=self.introductions.send_roster,
         )
         self.batches = Batches(
             self.identity.origin,
@@ -253,9 +318,26 @@ class Core:
             resend_s=2 * election_max_s,
             log=self.log,
             redirect=lambda: self.service.redirect(),
+            is_joined=self.identity.joined,
         )
         self.expiry = Expiry(raft, self.machine)
+        self._connect_orders()
+
+    def _connect_orders(self) -> None:
+        config, clock, raft = self.config, self._clock, self.raft
+        election_min_s = config.raft.election_timeout_min_ms / 1000
+        election_max_s = config.raft.election_timeout_max_ms / 1000
         self.transfer = Transfer(raft, monotonic=clock.monotonic, give_up_s=2 * election_max_s)
+        self.changes = Changes(
+            raft,
+            self.membership,
+            self.transfer,
+            allows=config.member_refusal,
+            on_parted=self._on_members,
+            election_timeout_s=election_min_s,
+            monotonic=clock.monotonic,
+            log=self.log,
+        )
         self.upkeep = Upkeep(
             config,
             raft=raft,
@@ -278,8 +360,12 @@ class Core:
             reads=self.reads,
             transfer=self.transfer,
             upkeep=self.upkeep,
+            membership=self.membership,
+            changes=self.changes,
+            members=self.members,
         )
         self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
+        self._on_members()
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -335,6 +421,7 @@ class Core:
         self.batches.close(error)
         self.reads.close(error)
         self.transfer.close(error)
+        self.changes.close(error)
         self.upkeep.close(error)
         self.snapshots.close()
 
@@ -368,7 +455,10 @@ class Core:
         self.batches.tick()
         self.expiry.tick()
         self.transfer.tick()
+        self.changes.tick()
         self.upkeep.tick()
+        self.snapshots.tick()
+        self._part()
 
     def _watch_loop(self) -> None:
         """Say when this process did nothing for longer than a heartbeat: paused, or blocked."""
@@ -390,8 +480,19 @@ class Core:
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, work)
 
+    def _soon_threadsafe(self, work: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(self._guard, work, *arguments)
+
     def _on_message(self, peer_id: str, message: wire.Message) -> None:
-        self._guard(self.transport.receive, peer_id, message)
+        """Raises WireError, for the link: what a peer says is no reason to stop this node."""
+        if self._ended:
+            return
+        try:
+            self.introductions.on_message(peer_id, message)
+        except wire.WireError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one door
+            self._fail(error)
 
     def _on_durable(self) -> None:
         if self._started:
@@ -399,16 +500,82 @@ class Core:
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:
-        self._guard(self.transport.link_up, peer_id)
-        self.raft.kick()
+        self._guard(self.introductions.link_up, peer_id)
 
     def _link_down(self, peer_id: str) -> None:
         self._guard(self._forget_link, peer_id)
         self.raft.kick()
 
     def _forget_link(self, peer_id: str) -> None:
+        self.introductions.link_down(peer_id)
         self.transport.link_down(peer_id)
         self.snapshots.abort(peer_id)
+
+    def _on_members(self) -> None:
+        """Another roster is in force: everybody counts and talks to whom it names."""
+        if not hasattr(self, "service"):
+            return  # found at boot, before there was anybody to tell
+        self.changes.settled()
+        roster, me = self.membership.current, self.config.node.id
+        linked = self._addresses(roster)
+        readers = roster.learners | (self.changes.parting & linked.keys())
+        self.transport.reconfigure(linked, (roster.voters | readers) - {me})
+        self.raft.reconfigure(roster.voters, readers)
+        if not self.membership.is_waiting:
+            self._leaving_until_s = self.batches.leaving = None
+        elif self.batches.leaving is None and self._leaving_until_s is None:
+            self.batches.leaving = f"{me} is no member of the cluster"
+        for peer_id in self.links.members.keys() - linked.keys():
+            self.links.remove_peer(peer_id)
+        for member in linked.values():
+            self.links.add_peer(member)
+        if self.raft.is_leader():
+            self.transport.show_connected()
+        self.introductions.on_members()
+        self.raft.kick()
+
+    def _addresses(self, roster: Roster) -> dict[str, Member]:
+        """Everybody but us, and where they are.
+
+        Where our own addresses are others than our seat has, the whole cluster was moved (other
+        ports for the same directories): then the configuration knows better than the roster.
+        """
+        config = self.config
+        seat = roster.seat(config.node.id)
+        found = {each.member.id: each.member for each in roster.seats}
+        if seat is not None and seat.member != config.member:
+            found |= {each.id: each for each in config.members if each.id in found}
+        found.pop(config.node.id, None)
+        return found
+
+    def members(self) -> tuple[Member, ...]:
+        """Voters and learners by id, and this node, also while it waits to be one."""
+        roster, config = self.membership.current, self.config
+        found = {
+            name: member for name, member in self._addresses(roster).items() if roster.has(name)
+        }
+        found[config.node.id] = config.member
+        return tuple(found[name] for name in sorted(found))
+
+    def _leave(self, reason: str) -> None:
+        """Removed: what clients wait for is still carried out, for a moment; then this ends."""
+        self.log.warning("removed", reason=reason)
+        self._leaving_until_s = self._clock.monotonic() + PARTING_S / 2
+        self._leaving_reason = reason
+        self._draining = self._loop.create_task(self._let_clients_go(reason))
+
+    async def _let_clients_go(self, reason: str) -> None:
+        if self._drain is not None:
+            await self._drain()
+        self.batches.leaving = reason
+
+    def _part(self) -> None:
+        """Raises: Removed, once nobody waits any more, or has waited for too long."""
+        until_s, draining = self._leaving_until_s, self._draining
+        if until_s is None or draining is None:
+            return
+        if (draining.done() and self.batches.is_idle) or self._clock.monotonic() > until_s:
+            raise Removed(self._leaving_reason)
 
     def _on_applied(self, head: BatchHead, outcome: Any) -> None:
         self.expiry.applied(head.now_ms)
@@ -420,6 +587,7 @@ class Core:
         if is_new and raft.committed_in_term() is not None:
             self._ready_term = raft.term()
             self.log.info("leader ready", term=raft.term(), index=raft.commit_index())
+        self.service.tell_changes()
         self.batches.deliver()
         self.reads.advance()
         self.transfer.progress()
@@ -428,13 +596,16 @@ class Core:
         raft = self.raft
         self.log.info("role", role=raft.role(), term=raft.term(), leader=raft.leader_id())
         if not raft.is_leader():
+            self.transport.leading.end()
             self.snapshots.abort_outgoing()
         self.expiry.on_change()
         self.batches.on_change()
         self.reads.on_change()
         self.transfer.on_change()
+        self.changes.on_change()
 
     def _on_installed(self, peer_id: str, term: int, index: int) -> None:
         self.raft.installed(peer_id, term, index)
+        self.service.listen_again()
         self.batches.on_snapshot_installed()
         self.reads.advance()

@@ -16,8 +16,12 @@ PySyncObj decides elections; this room fences it (PYSYNCOBJ.md):
        (stickiness, thesis 6), a planned transfer excepted. For a node that has just been
        started "heard" begins at the start: a vote it gave before a crash may still count.
   P19  it counts the same vote twice: one vote per peer and term is handed on.
-  gate votes and vote requests leave only when term and vote are fsynced: a node that crashes
-       after it voted must not vote again in that term.
+  gate a vote leaves only when term and vote are fsynced: a node that crashes after it voted
+       must not vote again in that term. A candidate asks at once, since it is its own vote that
+       must last: what the others answer is counted when that is fsynced. So on slow disks all
+       votes of an election are synced at the same time; and while a node's own is, it neither
+       stands (again) nor lets anybody else: without that, elections that take longer than the
+       timeouts would disturb each other for ever.
   P26  after a long block its timer runs out before the waiting heartbeats are read: the
        pre-vote round costs a round trip, in which they are.
 
@@ -32,13 +36,13 @@ Proved by: tests/node/test_elections.py, tests/node/test_pitfalls_elections.py
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from node import wire
 from node.journal import FileJournal
 
-__all__ = ["Elections", "Electorate"]
+__all__ = ["Elections", "Electorate", "Quorum"]
 
 
 class Electorate(Protocol):
@@ -57,12 +61,24 @@ class Electorate(Protocol):
         ...
 
 
+class Quorum(Protocol):
+    """Who counts (node.membership). It may change at any time."""
+
+    @property
+    def am_voter(self) -> bool: ...
+    def votes(self, peer_id: str) -> bool: ...
+    def is_majority(self, peers: Collection[str]) -> bool:
+        """Whether these peers and this node are one, counting voters only."""
+        ...
+
+
 class Elections:
     """The election timer and the fences around votes.
 
     Args:
         timeout_min_s, timeout_max_s: the range of the random election timeout.
-        members_count: voters, this node included.
+        quorum: who counts. A learner never stands; it gives its vote to whoever asks for it,
+            since the asker may know already that it votes (Raft thesis 4.2).
         monotonic: seconds.
         rng: where timeouts come from.
     """
@@ -74,7 +90,7 @@ class Elections:
         *,
         timeout_min_s: float,
         timeout_max_s: float,
-        members_count: int,
+        quorum: Quorum,
         monotonic: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -82,7 +98,7 @@ class Elections:
         self._journal = journal
         self._min_s = timeout_min_s
         self._max_s = timeout_max_s
-        self._majority = members_count // 2 + 1
+        self._quorum = quorum
         self._monotonic = monotonic
         self._rng = rng
         self._heard_at = monotonic()
@@ -91,6 +107,7 @@ class Elections:
         self._grants: set[str] = set()
         self._voters: set[tuple[int, str]] = set()
         self._held: list[tuple[str, bytes]] = []
+        self._early: list[tuple[str, int]] = []
         self._transfer_term: int | None = None
         self.postpone()
 
@@ -116,14 +133,23 @@ class Elections:
         if self._electorate.is_leader() or self._monotonic() < self._deadline:
             return
         self.postpone()
+        if not self._quorum.am_voter:
+            return
+        if not self._journal.term_is_durable:
+            return  # an election is under way here; the disk has not done with it
         self._sought_term = self._electorate.term() + 1
-        self._grants = {""}  # our own
+        self._grants = set()
         frame = wire.encode(
             wire.PRE_VOTE, self._sought_term, self._journal.last_index, self._journal.last_term
         )
         for peer_id in self._electorate.peers_up():
-            self._electorate.send(peer_id, frame)
+            if self._quorum.votes(peer_id):
+                self._electorate.send(peer_id, frame)
         self._stand_if_granted()
+
+    def may_stand(self) -> bool:
+        """Whether this node may lead at all."""
+        return self._quorum.am_voter
 
     # -- pre-vote -----------------------------------------------------------------------
 
@@ -132,9 +158,10 @@ class Elections:
         ours = self._electorate.term()
         if term <= ours:
             self._electorate.send(peer_id, wire.encode(wire.HIGHER_TERM, ours))
-        elif not self.has_recent_leader() and (last_term, last_index) >= (
-            self._journal.last_term,
-            self._journal.last_index,
+        elif (
+            self._journal.term_is_durable
+            and not self.has_recent_leader()
+            and (last_term, last_index) >= (self._journal.last_term, self._journal.last_index)
         ):
             self._electorate.send(peer_id, wire.encode(wire.PRE_GRANT, term))
 
@@ -145,7 +172,11 @@ class Elections:
             self._stand_if_granted()
 
     def _stand_if_granted(self) -> None:
-        if self._sought_term is not None and len(self._grants) >= self._majority:
+        if (
+            self._sought_term is not None
+            and self._quorum.am_voter
+            and self._quorum.is_majority(self._grants)
+        ):
             self._sought_term = None
             self._electorate.stand()
 
@@ -162,17 +193,27 @@ class Elections:
         return transfer or not self.has_recent_leader()
 
     def ask_vote(self, peer_id: str, term: int, last_index: int, last_term: int) -> None:
-        """PySyncObj asks a peer for its vote; leaves when our own vote is durable."""
+        """PySyncObj asks a peer for its vote. Our own may not be durable yet: see `counts`."""
         transfer = term == self._transfer_term
-        self._hold(peer_id, wire.encode(wire.VOTE_REQUEST, term, last_index, last_term, transfer))
+        self._electorate.send(
+            peer_id, wire.encode(wire.VOTE_REQUEST, term, last_index, last_term, transfer)
+        )
 
     def give_vote(self, peer_id: str, term: int) -> None:
         """PySyncObj gives a peer our vote; leaves when it is durable."""
         self.postpone()
-        self._hold(peer_id, wire.encode(wire.VOTE, term))
+        self._held.append((peer_id, wire.encode(wire.VOTE, term)))
+        self.release()
 
     def counts(self, peer_id: str, term: int) -> bool:
-        """Whether this vote is to be counted: current term, first from this peer (P19)."""
+        """Whether this vote is to be counted now: a voter's, of the current term, its first (P19),
+        and our own is durable. One that comes before that is kept for `early_votes`."""
+        if not self._quorum.votes(peer_id):
+            return False
+        if not self._journal.term_is_durable:
+            if term == self._electorate.term() and (peer_id, term) not in self._early:
+                self._early.append((peer_id, term))
+            return False
         if term != self._electorate.term() or (term, peer_id) in self._voters:
             return False
         self._voters = {vote for vote in self._voters if vote[0] == term}
@@ -184,9 +225,12 @@ class Elections:
         if term > self._electorate.term():
             self._electorate.observe_term(term)
 
-    def _hold(self, peer_id: str, frame: bytes) -> None:
-        self._held.append((peer_id, frame))
-        self.release()
+    def early_votes(self) -> list[tuple[str, int]]:
+        """(peer, term) of the votes that may be counted now and could not before."""
+        if not self._early or not self._journal.term_is_durable:
+            return []
+        early, self._early = self._early, []
+        return early
 
     def release(self) -> None:
         """Send what waited for term and vote to be durable."""

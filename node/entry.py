@@ -6,6 +6,7 @@ only the payload travels, with a kind, and the command is rebuilt here, locally:
 
     kind    payload           command in PySyncObj's log
     NOOP    empty             01
+    CONFIG  a roster's bytes  01 | roster      (node.roster; never empty)
     BATCH   a batch's bytes   00 | 80 03 4B 00 42 <length u32 LE> <batch> 85 86 2E
 
 The bytes after the 00 are the pickle of `(0, (batch,))`: method 0, the replicated
@@ -14,7 +15,10 @@ never anything but a tuple of an int and bytes, whatever a peer sends.
 
     PROTO 3 | BININT1 0 | BINBYTES n batch | TUPLE1 | TUPLE2 | STOP
 
-Invariant: `unwrap(wrap(batch)) == (BATCH, batch)`; any command that is neither form is
+A membership entry is a no-op to PySyncObj, which looks at the first byte only: its own kind
+of membership command (02) is unpickled wherever it is met. What it means, node.membership knows.
+
+Invariant: `unwrap(wrap(batch)) == (BATCH, batch)`; any command that is none of the forms is
 refused (P3: VERSION entries shift indexes), so it can be neither logged nor sent.
 
 Proved by: tests/node/test_entry.py
@@ -25,14 +29,16 @@ from __future__ import annotations
 from typing import Final
 
 from statemachine.errors import Fatal
-from statemachine.frame import KIND_BATCH, KIND_NOOP
+from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_NOOP
 
 __all__ = [
     "COMMAND_OVERHEAD_BYTES",
     "KIND_BATCH",
+    "KIND_CONFIG",
     "KIND_NOOP",
     "NOOP_COMMAND",
     "Entry",
+    "config_payload",
     "unwrap",
     "wrap",
 ]
@@ -57,6 +63,8 @@ def wrap(kind: int, payload: bytes) -> bytes:
         return b"".join((_HEAD, len(payload).to_bytes(4, "little"), payload, _TAIL))
     if kind == KIND_NOOP:
         return NOOP_COMMAND
+    if kind == KIND_CONFIG and payload:
+        return NOOP_COMMAND + payload
     raise Fatal(f"an entry of kind {kind} cannot be logged")
 
 
@@ -64,10 +72,12 @@ def unwrap(command: bytes) -> tuple[int, bytes]:
     """The kind and payload of a command.
 
     Raises:
-        Fatal: the command is neither a no-op nor the fixed frame around a batch.
+        Fatal: the command is none of the forms above.
     """
     if command == NOOP_COMMAND:
         return KIND_NOOP, b""
+    if command.startswith(NOOP_COMMAND):
+        return KIND_CONFIG, command[1:]
     if (
         command.startswith(_HEAD)
         and command.endswith(_TAIL)
@@ -76,3 +86,8 @@ def unwrap(command: bytes) -> tuple[int, bytes]:
     ):
         return KIND_BATCH, command[_BATCH_AT : -len(_TAIL)]
     raise Fatal(f"a command that starts with {command[:8].hex()} cannot be logged")
+
+
+def config_payload(command: bytes) -> bytes | None:
+    """The roster's bytes, when the command is a membership entry."""
+    return command[1:] if len(command) > 1 and command.startswith(NOOP_COMMAND) else None

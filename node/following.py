@@ -5,7 +5,9 @@
 
   append, in    P7   PySyncObj truncates matching, even applied, entries when an older append
                      comes late: entries that match (index and term) are skipped first.
-                     Truncating an applied entry is Fatal.
+                     An append that contradicts what is applied here is a WireError before
+                     anything of it is used: the two do not belong together, and which of them
+                     is wrong cannot be told from bytes. This one stays what it is.
                 P18  a leader of a lower term is told ours.
                      The commit index is capped: at what this leader has verified in this term
                      (PySyncObj would take all of its own log for verified), and at
@@ -34,7 +36,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from node import wire
 from node.entry import Entry
-from node.errors import Fatal
 from node.journal import FileJournal
 from node.links import Links
 
@@ -97,6 +98,8 @@ class Following:
         if term < ours:
             self._links.send(peer_id, wire.encode(wire.HIGHER_TERM, ours))
             return False
+        if term == ours and self._state.is_leader():
+            raise wire.WireError(f"claims to lead term {term}, which this node leads")
         if term > ours:
             # A snapshot may be the first that we hear of a term: PySyncObj has to know it too.
             self._state.observe_term(term)
@@ -118,13 +121,18 @@ class Following:
     def on_append(
         self, peer_id: str, term: int, commit: int, previous: int, previous_term: int, rows: Any
     ) -> None:
-        """Entries behind `previous`, or a heartbeat when there are none."""
+        """Entries behind `previous`, or a heartbeat when there are none.
+
+        Raises:
+            WireError: they contradict what is applied here.
+        """
+        if term >= self._state.term():
+            self._refuse_contradiction(term, previous, previous_term, rows)
         if not self.follow(peer_id, term):
             return
         journal = self._journal
-        settled = self._state.settled_index()
-        # The first entry we keep is committed, or is the one all logs begin with: it matches.
-        matches = previous <= journal.first_index or journal.term_at(previous) == previous_term
+        # The first entry in memory is applied, or is the one all logs begin with: it matches.
+        matches = previous <= journal.memory_index or journal.term_at(previous) == previous_term
         entries = wire.entries_of(previous, rows) if matches else []
         if matches:
             self.verified_index = max(self.verified_index, previous + len(entries))
@@ -134,12 +142,25 @@ class Following:
                 previous_term = journal.term_at(previous) or 0
             else:
                 previous, previous_term = journal.last_index, journal.last_term
-            if entries and entries[0][1] <= settled:
-                raise Fatal(f"{peer_id} would truncate applied entry {entries[0][1]}")
-        elif previous <= settled:
-            raise Fatal(f"{peer_id} disagrees on applied entry {previous}@{previous_term}")
         self._leader_commit = max(self._leader_commit, min(commit, self.verified_index))
         self._append(peer_id, term, previous, previous_term, entries)
+
+    def _refuse_contradiction(
+        self, term: int, previous: int, previous_term: int, rows: Any
+    ) -> None:
+        """What is applied, and what the leader of this term has said itself, never changes."""
+        journal, fixed_index = self._journal, self._state.settled_index()
+        if term == self._verified_term:
+            fixed_index = max(fixed_index, self.verified_index)
+        index, entry_term = previous, previous_term
+        for row in (None, *rows[: max(0, fixed_index - previous)]):
+            if row is not None:
+                index, entry_term = index + 1, row[0]
+            if journal.first_index < index <= fixed_index and journal.term_at(index) != entry_term:
+                raise wire.WireError(
+                    f"contradicts applied entry {index}@{journal.term_at(index)}: one of the two "
+                    f"nodes has lost data, or is of another cluster"
+                )
 
     def _append(
         self, peer_id: str, term: int, previous: int, previous_term: int, entries: list[Entry]
@@ -157,9 +178,9 @@ class Following:
     def _unknown_part(self, entries: list[Entry]) -> list[Entry]:
         """What is left of `entries` behind those that our log holds already (P7)."""
         journal = self._journal
-        first_index = journal.first_index
+        memory_index = journal.memory_index
         for place, (_, index, term) in enumerate(entries):
-            if index > first_index and journal.term_at(index) != term:
+            if index > memory_index and journal.term_at(index) != term:
                 return entries[place:]
         return []
 

@@ -3,7 +3,8 @@
     DATA_DIR/
       LOCK             held while a process owns the directory (flock: gone with the process)
       identity.json    {"format": 1, "node": "n1", "members": ["n1", "n2", "n3"],
-                        "incarnation": "5f0c9e12a4b7d386", "epoch": 7}
+                        "joined": false, "incarnation": "5f0c9e12a4b7d386", "epoch": 7}
+      members.json     who the members are by now (node.membership)
       journal/ wal/ checkpoint/ snapshot/
 
 The incarnation is made once for each directory, at random; the epoch rises by one at each
@@ -12,8 +13,12 @@ names a batch for ever: what an earlier life of this node still has on its way i
 this life proposes (statemachine.store), and a directory that was wiped from the one that the
 cluster remembers (node.batches).
 
+`joined` says that the node was no founder: it waits until the cluster seats it. It is set by
+node.join at the first opening, or by `trimaran repair`, and never changes again.
+
 A directory of another node, or of another cluster, is refused: a node that answered with
-somebody else's log could undo acknowledged writes.
+somebody else's log could undo acknowledged writes. Once members have changed (members.json says
+so), the list in the configuration may be older or newer than the directory.
 
 A crash before the rename leaves the old epoch: nothing was proposed under the new one. In the
 very first opening it may leave a temporary file, which the next one replaces.
@@ -30,9 +35,10 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import ConfigError, Corrupt, Unsupported
+from node.membership import MEMBERS_FILE, read_members_file
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, Lock, replace_file
 
-__all__ = ["Identity"]
+__all__ = ["Identity", "prepare_joining"]
 
 _FORMAT: Final = 1
 _NAME: Final = "identity.json"
@@ -50,7 +56,8 @@ class Identity:
     Args:
         data_dir: made when it is not there.
         node_id: who we are.
-        member_ids: everybody in the cluster.
+        member_ids: everybody in the cluster, as the configuration has it.
+        joined: of a new directory: whether it waits to be seated.
         new_incarnation: makes the name of a new directory: random, hexadecimal.
 
     Raises:
@@ -66,25 +73,33 @@ class Identity:
         member_ids: list[str],
         disk: FileSystem,
         new_incarnation: Callable[[], str] = _random_incarnation,
+        *,
+        joined: bool = False,
     ) -> None:
         disk.make_dir(data_dir)
         path = data_dir / _NAME
         self._lock: Lock = disk.lock(data_dir / "LOCK")
         try:
             if disk.exists(path):
-                epoch, incarnation = _read(path, node_id, member_ids, disk.read_bytes(path))
+                epoch, incarnation, joined, founders = _read(path, node_id, disk.read_bytes(path))
+                if not _have_changed(data_dir, disk):
+                    _refuse_others(data_dir, founders, member_ids)
+                member_ids = founders
             elif foreign := [name for name in disk.list_dir(data_dir) if name not in _EARLY]:
                 problem = f"{data_dir} holds {foreign[0]!r} but no {_NAME}: not a data directory"
                 raise ConfigError([("node.data_dir", problem)])
             else:
                 epoch, incarnation = 0, new_incarnation()
             self.epoch: int = epoch + 1
+            self.incarnation = incarnation
+            self.joined = joined
             self.origin: bytes = f"{node_id}:{incarnation}".encode()
             """Names this directory for ever: who made a batch (statemachine.store)."""
             fields = {
                 "format": _FORMAT,
                 "node": node_id,
                 "members": member_ids,
+                "joined": joined,
                 "incarnation": incarnation,
                 "epoch": self.epoch,
             }
@@ -100,25 +115,48 @@ class Identity:
         self._lock.release()
 
 
-def _read(path: Path, node_id: str, member_ids: list[str], data: bytes) -> tuple[int, str]:
-    """Epoch and incarnation, when the directory is this node's."""
+def prepare_joining(disk: FileSystem, data_dir: Path, node_id: str, member_ids: list[str]) -> None:
+    """Make a new directory that waits to be seated. Its first opening is epoch 1."""
+    disk.make_dir(data_dir)
+    fields = {
+        "format": _FORMAT,
+        "node": node_id,
+        "members": member_ids,
+        "joined": True,
+        "incarnation": _random_incarnation(),
+        "epoch": 0,
+    }
+    replace_file(disk, data_dir / _NAME, [json.dumps(fields).encode() + b"\n"])
+
+
+def _read(path: Path, node_id: str, data: bytes) -> tuple[int, str, bool, list[str]]:
+    """Epoch, incarnation, joined and members, when the directory is this node's."""
     try:
         found = json.loads(data)
         format_, node = int(found["format"]), str(found["node"])
         members, epoch = list(found["members"]), int(found["epoch"])
-        incarnation = str(found["incarnation"])
+        incarnation, joined = str(found["incarnation"]), bool(found.get("joined", False))
         int(incarnation, 16)
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Corrupt(path, 0, "not an identity file") from error
     if format_ > _FORMAT:
         raise Unsupported(path, format_, _FORMAT)
     if node != node_id:
         problem = f"{path.parent} is the data of node {node!r}, not of {node_id!r}"
         raise ConfigError([("node.data_dir", problem)])
-    if sorted(members) != sorted(member_ids):
+    return epoch, incarnation, joined, members
+
+
+def _have_changed(data_dir: Path, disk: FileSystem) -> bool:
+    """Whether the cluster has other members by now than those it was founded with."""
+    path = data_dir / MEMBERS_FILE
+    return disk.exists(path) and read_members_file(path, disk.read_bytes(path))[0].index > 0
+
+
+def _refuse_others(data_dir: Path, founders: list[str], member_ids: list[str]) -> None:
+    if sorted(founders) != sorted(member_ids):
         problem = (
-            f"{path.parent} belongs to the cluster {', '.join(sorted(members))}, "
+            f"{data_dir} belongs to the cluster {', '.join(sorted(founders))}, "
             f"not to {', '.join(sorted(member_ids))}"
         )
         raise ConfigError([("node.data_dir", problem)])
-    return epoch, incarnation

@@ -1,19 +1,13 @@
-"""The journal's files: segments of frames, and the term with its vote.
+"""The journal's files: segments of frames.
 
     journal/
       00000001.seg   64-byte header | frame | frame | ...      statemachine.segment
       00000002.seg   sequence numbers rise by one, indexes rise by one across segments
-      term           current term and vote, replaced as a whole (below)
+      term, term.copy                                          node.term_file
 
-    term:  0         8        12     14     16       24             24+v     +4
-           +---------+--------+------+------+--------+-------------+--------+
-           | TRIMTRM | version| v    | 0    | term   | vote (utf-8)| crc32c |
-           | \\0      | u32    | u16  | u16  | u64    | v bytes     | u32    |
-           +---------+--------+------+------+--------+-------------+--------+
-
-Synchronous and single-threaded: whoever owns this object (the journal's sync thread, a
-one-node journal, an offline tool) makes all the calls. What a step promises it keeps by
-the order of its writes:
+Synchronous and single-threaded: whoever owns this object (the journal's sync thread, an
+offline tool) makes all the calls; only `read` may come from another thread. What a step
+promises it keeps by the order of its writes:
 
     rotate    sync the full segment, create the next with its header, sync it, sync the
               directory. So every segment but the newest is sealed: all of it must check out.
@@ -26,10 +20,12 @@ the order of its writes:
               yet, and what is appended behind them has to be.
     Each removal is made durable before the next: removals in any other order would leave a
     gap, which is refused as corruption.
-    term      temporary file, fsync, rename, directory fsync (fs.replace_file).
 
 On a crash: the newest segment may end in a torn tail, which `load` cuts and reports; damage
 below the durable mark, or anywhere in a sealed segment, is Corrupt and nothing is opened.
+
+Where an entry starts is known for each of them (8 bytes of memory), so reading any is one
+lookup and one pread, whatever the length of the log. Offsets have 64 bits.
 
 Does not do: decide what may be truncated or cut (node.raft), hold entries (node.journal).
 
@@ -38,34 +34,36 @@ Proved by: tests/node/test_journal_files.py
 
 from __future__ import annotations
 
-import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import google_crc32c
-
 from node.entry import Entry, unwrap, wrap
-from statemachine.errors import Corrupt, Unsupported
-from statemachine.frame import KIND_MARK, encode_frame
-from statemachine.fs import FileSystem, LogFile, replace_file
+from node.milestones import Milestones, entry_bytes
+from node.term_file import TermFile
+from statemachine.errors import Corrupt
+from statemachine.frame import (
+    FRAME_HEADER_BYTES,
+    KIND_MARK,
+    Frame,
+    decode_frame,
+    encode_frame,
+)
+from statemachine.fs import FileSystem, LogFile
 from statemachine.segment import (
     JOURNAL_MAGIC,
     SEGMENT_HEADER_BYTES,
     read_segment,
     segment_header,
+    segment_salt,
 )
 
 __all__ = ["JournalFiles", "TermFile"]
 
 _POLICY_ALWAYS: Final = 0
-_TERM_HEAD: Final = struct.Struct("<8sIHHQ")
-_TERM_MAGIC: Final = b"TRIMTRM\0"
-_TERM_VERSION: Final = 1
-_CRC: Final = struct.Struct("<I")
-assert _TERM_HEAD.size == 24  # the picture above
 
 
 @dataclass(slots=True)
@@ -73,6 +71,7 @@ class _Segment:
     sequence: int
     path: Path
     first_index: int
+    salt: int
     size_bytes: int = SEGMENT_HEADER_BYTES
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     """Where the frame of entry `first_index + i` starts."""
@@ -98,25 +97,40 @@ class JournalFiles:
         self._marked_bytes = 0
         self.torn: str | None = None
         """What `load` cut off, for the log; None when the end was clean."""
+        self.marks = Milestones()
+        """How the bytes of the log lay when it was loaded. The owner takes it over."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes in all segments."""
         return sum(segment.size_bytes for segment in self._segments)
 
-    def load(self) -> list[Entry]:
-        """Read all entries, oldest first, and open the newest segment for appending.
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest entry; 0 when there is none."""
+        return self._segments[0].first_index if self._segments else 0
+
+    def load(self, settled_index: int = 0, memory_bytes: int = 1 << 62) -> list[Entry]:
+        """Read the log, and open the newest segment for appending.
+
+        Returns: the entries, oldest first; of those before `settled_index` - 1 only as many as
+        fit in `memory_bytes`, together with all that follow.
 
         Raises:
             Corrupt: damage below the durable mark, or indexes or segments with a gap.
             Unsupported: written by a newer version.
         """
         entries: list[Entry] = []
+        held_bytes = 0
+        self.marks = Milestones()
         # What a killed process created, renamed or removed is here without being durable.
         self._disk.sync_dir(self._directory)
         names = [name for name in self._disk.list_dir(self._directory) if name.endswith(".seg")]
         for position, name in enumerate(names):
+            held = len(entries)
             self._load_segment(self._directory / name, position == len(names) - 1, entries)
+            held_bytes += sum(map(entry_bytes, entries[held:]))
+            held_bytes -= _drop_oldest(entries, held_bytes - memory_bytes, settled_index - 1)
         if self._segments and not self._segments[-1].offsets:
             self._drop_newest()  # begun and not written: the next entry may have another index
         if self._segments:
@@ -139,7 +153,8 @@ class JournalFiles:
         if self._segments and contents.sequence != self._sequence + 1:
             raise Corrupt(path, 0, f"segment {self._sequence + 1} is missing before it")
         self._sequence = contents.sequence
-        segment = _Segment(contents.sequence, path, contents.first_index, contents.good_bytes)
+        facts = (contents.first_index, contents.salt, contents.good_bytes)
+        segment = _Segment(contents.sequence, path, *facts)
         for offset, frame in contents.frames:
             if frame.kind == KIND_MARK:
                 continue
@@ -149,6 +164,7 @@ class JournalFiles:
                 raise Corrupt(path, offset, f"entry {frame.index} in the first place")
             segment.offsets.append(offset)
             entries.append((wrap(frame.kind, frame.payload), frame.index, frame.term))
+            self.marks.add(frame.index, entry_bytes(entries[-1]))
         self._segments.append(segment)
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -168,7 +184,8 @@ class JournalFiles:
     def _encode(
         self, buffers: list[bytes], kind: int, index: int, term: int, payload: bytes
     ) -> int:
-        header, body = encode_frame(kind, index, term, self._durable_bytes, payload)
+        salt = self._segments[-1].salt
+        header, body = encode_frame(kind, index, term, self._durable_bytes, payload, salt)
         buffers.append(header)
         if body:
             buffers.append(body)
@@ -189,12 +206,11 @@ class JournalFiles:
         self._sequence += 1
         path = self._directory / f"{self._sequence:08d}.seg"
         self._file = self._disk.open_log(path, create=True)
-        self._file.write(
-            [segment_header(JOURNAL_MAGIC, _POLICY_ALWAYS, self._sequence, first_index)]
-        )
+        header = segment_header(JOURNAL_MAGIC, _POLICY_ALWAYS, self._sequence, first_index)
+        self._file.write([header])
         self._file.sync()
         self._disk.sync_dir(self._directory)
-        self._segments.append(_Segment(self._sequence, path, first_index))
+        self._segments.append(_Segment(self._sequence, path, first_index, segment_salt(header)))
         self._durable_bytes = self._marked_bytes = SEGMENT_HEADER_BYTES
 
     def sync(self) -> None:
@@ -254,6 +270,41 @@ class JournalFiles:
         self._disk.unlink(path)
         self._disk.sync_dir(self._directory)
 
+    def read(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry] | None:
+        """Entries from `first_index` on, at least one, about `bytes_max` in all.
+
+        From any thread, for entries that are durable and stay: what is appended or cut
+        meanwhile does no harm.
+
+        Returns: None when the log does not reach back so far.
+
+        Raises:
+            Corrupt: an entry is not what was written.
+        """
+        # NB: a copy, made in one step: the owner's thread may add and remove segments.
+        segments = list(self._segments)
+        at = bisect_right(segments, first_index, key=lambda segment: segment.first_index) - 1
+        if at < 0:
+            return None
+        segment = segments[at]
+        place = first_index - segment.first_index
+        if place >= len(segment.offsets):
+            return None  # cleared since
+        offset = segment.offsets[place]
+        try:
+            file = self._disk.open_read(segment.path)
+        except FileNotFoundError:
+            return None  # cut since
+        try:
+            data = file.pread(bytes_max, offset)
+            needed = _frame_bytes(data)
+            if needed > len(data):
+                data = file.pread(needed, offset)
+        finally:
+            file.close()
+        place_in_file = (segment.path, segment.salt, offset)
+        return _decode_entries(*place_in_file, data, first_index, last_index)
+
     def close(self) -> None:
         """Close the newest segment. Durability does not depend on it."""
         if self._file is not None:
@@ -261,40 +312,42 @@ class JournalFiles:
             self._file = None
 
 
-class TermFile:
-    """The current term and who got this node's vote in it (Raft figure 2, persistent state)."""
+def _drop_oldest(entries: list[Entry], surplus_bytes: int, below_index: int) -> int:
+    """Drop so much from the front, of entries below an index; how many bytes that was."""
+    count = dropped_bytes = 0
+    while (
+        dropped_bytes < surplus_bytes
+        and count + 2 < len(entries)
+        and entries[count][1] < below_index
+    ):
+        dropped_bytes += entry_bytes(entries[count])
+        count += 1
+    del entries[:count]
+    return dropped_bytes
 
-    def __init__(self, path: Path, disk: FileSystem) -> None:
-        self._path = path
-        self._disk = disk
 
-    def load(self) -> tuple[int, str | None]:
-        """Term and vote; (0, None) when nothing was ever saved.
+def _frame_bytes(data: bytes) -> int:
+    """How long the frame is that begins here; its header, when not even that is there."""
+    return FRAME_HEADER_BYTES + int.from_bytes(data[4:8], "little")
 
-        Raises:
-            Corrupt: the file does not check out.
-            Unsupported: written by a newer version.
-        """
-        if not self._disk.exists(self._path):
-            return 0, None
-        data = self._disk.read_bytes(self._path)
-        if len(data) < _TERM_HEAD.size + _CRC.size:
-            raise Corrupt(self._path, len(data), "too short for a term file")
-        magic, version, vote_bytes, _, term = _TERM_HEAD.unpack_from(data)
-        if magic != _TERM_MAGIC:
-            raise Corrupt(self._path, 0, "not a term file")
-        if version > _TERM_VERSION:
-            raise Unsupported(self._path, version, _TERM_VERSION)
-        end = _TERM_HEAD.size + vote_bytes
-        if len(data) != end + _CRC.size:
-            raise Corrupt(self._path, end, "length does not fit the vote")
-        if google_crc32c.value(data[:end]) != _CRC.unpack_from(data, end)[0]:
-            raise Corrupt(self._path, 0, "checksum does not match")
-        vote = data[_TERM_HEAD.size : end].decode()
-        return term, vote or None
 
-    def save(self, term: int, vote: str | None) -> None:
-        """Replace the file; durable when it returns."""
-        name = (vote or "").encode()
-        body = _TERM_HEAD.pack(_TERM_MAGIC, _TERM_VERSION, len(name), 0, term) + name
-        replace_file(self._disk, self._path, [body, _CRC.pack(google_crc32c.value(body))])
+def _decode_entries(
+    path: Path, salt: int, offset: int, data: bytes, first_index: int, last_index: int
+) -> list[Entry]:
+    entries: list[Entry] = []
+    at, index = 0, first_index
+    while index <= last_index and at + _frame_bytes(data[at : at + 8]) <= len(data):
+        decoded = decode_frame(data, at, salt)
+        if isinstance(decoded, str):
+            raise Corrupt(path, offset + at, decoded)
+        frame: Frame
+        frame, at = decoded
+        if frame.kind == KIND_MARK:
+            continue
+        if frame.index != index:
+            raise Corrupt(path, offset + at, f"entry {frame.index} where {index} should be")
+        entries.append((wrap(frame.kind, frame.payload), frame.index, frame.term))
+        index += 1
+    if not entries:
+        raise Corrupt(path, offset, f"entry {first_index} is cut off")
+    return entries

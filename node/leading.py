@@ -6,10 +6,16 @@
   append, out   P6   an acknowledgement moves PySyncObj's nextIndex back, so it sends again what is
                      in flight: what this link has carried in this term is trimmed off.
                 P10  a chunked entry would never replicate: one is a bug of ours, so Fatal.
-                P25  nothing is queued behind send_buffer_bytes_max: the peer will ask again.
+                P25  nothing is queued behind send_buffer_bytes_max. PySyncObj takes it for sent
+                     all the same; what was held back follows, from the journal, when there is
+                     room. On a new link, and after a refusal, only empty appends leave until
+                     one is accepted: of a pipeline that does not fit each frame would be
+                     refused, and each refusal would have the backlog sent once more.
                      An empty append is left out when an append has just gone and there is no
                      news in it. A placeholder (node.raft) is never sent: the snapshot goes
-                     instead, as it does where PySyncObj would begin its own transfer (P8).
+                     instead. Where PySyncObj would begin a transfer of its own (P8), since what
+                     the peer lacks has left memory, it gets that from the files (node.backlog),
+                     or the snapshot when it has left those too.
   ack, in       P9   stamped with its term: another term's is dropped, a higher one ends ours.
                      Delivered up to our own durable index only, since PySyncObj always counts
                      the leader itself; the rest follows when our sync is done (the gate).
@@ -28,11 +34,12 @@ tests/node/test_pitfalls_durable.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from node import wire
+from node.backlog import Backlog
 from node.entry import NOOP_COMMAND, Entry
 from node.errors import Fatal
 from node.journal import FileJournal
@@ -48,18 +55,27 @@ _APPEND_BYTES: Final = 1024 * 1024
 """A frame is closed when its entries have grown to this. Soft: an entry is never cut."""
 
 
+_CATCH_UP_ENTRIES: Final = 4096
+
+
 @dataclass(slots=True)
 class _Follower:
     """What the leader knows of one follower. Indexes are of the current term."""
 
     sent_index: int = 0
-    """Highest index sent on the present link."""
+    """Highest index sent on the present link; 0: not known."""
+    is_probing: bool = False
+    """No append has been accepted on this link, or since the last refusal."""
+    probed_index: int = 0
+    """While probing: what the empty appends stand behind, until they are answered; 0: none yet."""
     sent_s: float = 0.0
     sent_commit: int = 0
     acked_index: int = 0
     """Highest index that the peer says is durable there."""
     delivered_index: int = 0
     """What of that PySyncObj was told."""
+    end_index: int = 0
+    """How far its log reached when it last answered, or where it disagreed; 0: not known."""
 
 
 class Leading:
@@ -89,6 +105,9 @@ class Leading:
         self._send_buffer_bytes_max = send_buffer_bytes_max
         self._monotonic = monotonic
         self._deliver = deliver
+        self.backlog = Backlog(
+            journal, send=self._send_old, begins_too_late=lambda peer_id: self._snapshot(peer_id)
+        )
         self._encoded: tuple[tuple[int, int, int, int], bytes] | None = None
 
     def bind(self, state: RaftState, snapshots: Snapshots) -> None:
@@ -96,18 +115,40 @@ class Leading:
         self._state = state
         self._snapshots = snapshots
 
+    def reconfigure(self, peer_ids: Collection[str]) -> None:
+        """Voters and learners from now on."""
+        for gone in self._followers.keys() - set(peer_ids):
+            del self._followers[gone]
+            self.backlog.end(gone)
+        for peer_id in peer_ids:
+            self._followers.setdefault(peer_id, _Follower())
+
     def begin_term(self) -> None:
         """This node leads: acknowledgements of older terms mean nothing now."""
+        self.backlog.end_all()
         for peer_id in self._followers:
             self._followers[peer_id] = _Follower()
 
+    def end(self) -> None:
+        """This node leads no more."""
+        self.backlog.end_all()
+
     def forget_sent(self, peer_id: str) -> None:
         """The link is a new one, or gone with all that it still carried."""
-        self._followers[peer_id].sent_index = 0
+        follower = self._followers.get(peer_id)
+        if follower is not None:
+            self._probe(follower)
+        self.backlog.end(peer_id)
+
+    def _probe(self, follower: _Follower) -> None:
+        """Find out anew where this follower's log ends, with the next append."""
+        follower.sent_index = follower.probed_index = 0
+        follower.is_probing, follower.sent_s = True, 0.0
 
     def acked_index(self, peer_id: str) -> int:
         """What this peer has acknowledged, up to our own durable index."""
-        return self._followers[peer_id].delivered_index
+        follower = self._followers.get(peer_id)
+        return follower.delivered_index if follower is not None else 0
 
     # -- out ------------------------------------------------------------------------------
 
@@ -116,14 +157,19 @@ class Leading:
         if "transmission" in message:
             raise Fatal("PySyncObj cuts an entry in pieces: it is larger than a batch may be")
         if "serialized" in message:
-            self._snapshots.send_to(peer_id)
+            self._send_what_left_memory(peer_id)
             return True
         previous, entries = message["prevLogIdx"], message.get("entries", [])
         if previous is None:
             return False
         follower = self._followers[peer_id]
-        if self._snapshots.is_sending_to(peer_id):
+        if self._is_streaming_to(peer_id):
             entries = []
+        elif 0 < follower.sent_index < previous:
+            if follower.sent_index < self._journal.memory_index:
+                self._send_what_left_memory(peer_id)
+                return True
+            previous, entries = follower.sent_index, self._entries_behind(follower.sent_index)
         elif previous < follower.sent_index:
             entries = entries[follower.sent_index - previous :]
             previous = follower.sent_index
@@ -131,12 +177,56 @@ class Leading:
             # Perhaps a placeholder (node.raft): what it stands for is in the state only.
             self._snapshots.send_to(peer_id)
             return True
-        if entries and self._links.buffered_bytes(peer_id) > self._send_buffer_bytes_max:
-            return False
+        is_full = self._links.buffered_bytes(peer_id) > self._send_buffer_bytes_max
+        if follower.is_probing:
+            if follower.probed_index >= self._journal.memory_index:
+                previous = follower.probed_index  # NB: PySyncObj's own runs ahead with each write
+            follower.probed_index = previous
+        if follower.is_probing or is_full:
+            entries = []
         commit = message["commit_index"]
         if not entries and not self._is_worth_sending(follower, commit):
             return True
         return self._send_parts(peer_id, message["term"], commit, previous, entries)
+
+    def _entries_behind(self, index: int) -> list[Entry]:
+        """Of the journal, a few frames' worth."""
+        start = index + 1 - self._journal.memory_index
+        entries: list[Entry] = []
+        size_bytes = 0
+        for entry in self._journal[start : start + _CATCH_UP_ENTRIES]:
+            entries.append(entry)
+            size_bytes += len(entry[0])
+            if size_bytes > 4 * _APPEND_BYTES:
+                break
+        return entries
+
+    def _is_streaming_to(self, peer_id: str) -> bool:
+        return self._snapshots.is_sending_to(peer_id) or self.backlog.is_sending_to(peer_id)
+
+    def _snapshot(self, peer_id: str) -> None:
+        self._snapshots.send_to(peer_id)
+
+    def _send_what_left_memory(self, peer_id: str) -> None:
+        """PySyncObj would begin a transfer: the peer lacks what memory does not hold."""
+        if self._is_streaming_to(peer_id):
+            return
+        end_index = self._followers[peer_id].end_index
+        if end_index == 0:
+            return  # it refuses what PySyncObj sends next, and so tells where its log ends
+        if end_index < self._journal.first_index:
+            self._snapshots.send_to(peer_id)
+        elif end_index < self._journal.memory_index:
+            self.backlog.begin(peer_id, end_index)
+
+    def _send_old(self, peer_id: str, previous: int, term: int, entries: list[Entry]) -> bool:
+        """The backlog's entries. They are applied here: committed, whatever the commit index."""
+        frame = wire.encode_append(
+            self._state.term(), self._state.commit_index(), previous, term, entries
+        )
+        follower = self._followers[peer_id]
+        follower.sent_s = self._monotonic()
+        return self._state.is_leader() and self._links.send(peer_id, frame)
 
     def _is_worth_sending(self, follower: _Follower, commit: int) -> bool:
         """Whether an empty append says something: that we live, or what is committed."""
@@ -172,17 +262,45 @@ class Leading:
     # -- in -------------------------------------------------------------------------------
 
     def on_ack(self, peer_id: str, next_index: int, reset: bool, success: bool) -> None:
-        """A follower of the current term says what it has."""
-        follower = self._followers[peer_id]
+        """A follower of the current term says what it has.
+
+        Raises:
+            WireError: more than there is. A follower in our term has nothing that we lack.
+        """
+        if not 1 <= next_index <= self._journal.last_index + 1:
+            raise wire.WireError("acknowledges entries that there are not")
+        follower = self._followers.get(peer_id)
+        if follower is None:
+            return  # removed meanwhile: PySyncObj does not know it any more
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)
+            follower.end_index = next_index - 1
             self._snapshots.on_progress(peer_id, follower.acked_index)
+            self.backlog.on_ack(peer_id, follower.acked_index)
             self._hand_on(peer_id, follower, is_sign_of_life=True)
-        elif self._snapshots.is_sending_to(peer_id):
+            if follower.is_probing and next_index > follower.probed_index > 0:
+                self._end_probe(peer_id, follower)
+            return
+        follower.end_index = next_index - 1
+        self.backlog.on_refusal(peer_id, next_index - 1)
+        if self._is_streaming_to(peer_id):
             self._tell(peer_id, follower.delivered_index + 1, reset=False, success=False)
         else:
-            follower.sent_index = 0
+            self._probe(follower)
             self._tell(peer_id, next_index, reset=reset, success=False)
+
+    def _end_probe(self, peer_id: str, follower: _Follower) -> None:
+        """The log up to there is the follower's too: what is behind it follows at once."""
+        follower.sent_index, follower.is_probing = follower.acked_index, False
+        if follower.sent_index < self._journal.last_index:
+            self.send_append(
+                peer_id,
+                {
+                    "prevLogIdx": self._journal.last_index,
+                    "term": self._state.term(),
+                    "commit_index": self._state.commit_index(),
+                },
+            )
 
     def on_durable(self) -> None:
         """Our own sync is done: hand on what waited for it."""

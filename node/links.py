@@ -1,49 +1,51 @@
-"""Links: one authenticated TCP connection to each peer, kept up for as long as we live.
+"""Links: one authenticated connection to each peer, kept up for as long as we live.
 
     smaller id dials, greater id accepts; a lost link is dialled again every 50 ms (P24)
 
-    dialler                          acceptor
-      hello(version, a, b, nonce)  ->    known peer? meant for me? right direction?
-                                   <-  hello(version, b, a, nonce)
-      proof                        ->
-                                   <-  proof      HMAC-SHA256(secret, sender | both nonces | ids)
-      ------------- open: messages both ways, a ping after 0.5 s of silence -----------
+    Links --- dials, accepts, counts ---> Link (node.link) ---> Handshake (node.handshake)
+      |                                     |
+      +--> Refusals: the log                +--> TlsStream (node.tls), with certificates
 
-A connection that is not open within 2 s, breaks the protocol, shows a wrong proof or is
-silent for 5 s is closed. A stranger is logged once per reason and costs one small buffer.
-A newer link from the same peer replaces the older one (the peer has been restarted).
+A newer link from the same peer replaces the older one (the peer has been restarted). Of the
+connections that have not shown yet who they are HALF_OPEN_MAX are kept: a new one pushes out the
+oldest of the address that has most of them, so who knocks a thousand times pushes out himself.
+With TLS, of which a first answer costs 0.7 ms of work, TLS_PER_SECOND_MAX are given an address.
 
 Invariants: messages of one link arrive whole and in order or not at all; between two links
-of the same peer there is always on_down, so the caller can forget what it had sent.
+of the same peer there is always on_down, so the caller can forget what it had sent. Members may
+come and go while it runs (`add_peer`, `remove_peer`); who was removed is a stranger at once.
+
+Memory: for each peer one frame that comes in, send_buffer_bytes_max that waits to go out; for
+each half-open connection a few KiB.
 
 What a crash does: the kernel closes the sockets; the peers see on_down within a round trip.
-A paused or cut-off peer is noticed by its silence only (Raft's timeouts are shorter).
 
-Does not do: know what messages mean (node.transport), encrypt (loopback only without TLS).
+Does not do: know what messages mean (node.transport), decide who is a member.
 
-Proved by: tests/node/test_links.py
+Proved by: tests/node/test_links.py, tests/node/test_links_tls.py
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from node import wire
 from node.config import Member
+from node.handshake import OURS, Handshake, Versions
+from node.link import HANDSHAKE_S, Link
 from node.logs import EventLog
+from node.refusals import Refusals
+from node.tls import PeerTls
 
 __all__ = ["LinkEvents", "Links"]
 
-HANDSHAKE_S: Final = 2.0
-PING_AFTER_S: Final = 0.5
-SILENCE_MAX_S: Final = 5.0
-_HANDSHAKE_FRAME_BYTES_MAX: Final = 2048
+HALF_OPEN_MAX: Final = 64
+TLS_PER_SECOND_MAX: Final = 100
+"""A peer that is refused each time dials 20 times a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class LinkEvents:
     up: Callable[[str], None]
     down: Callable[[str], None]
     message: Callable[[str, wire.Message], None]
+    """May raise WireError: what the peer says cannot be true, its link is closed."""
     received: Callable[[], None]
     """All messages of one read from a socket have been handed over."""
 
@@ -63,9 +66,12 @@ class Links:
     Args:
         me, others: who we are and whom we talk to.
         epoch: how often our data directory was opened (told to the peer).
-        secret: shared by all members; "" proves nothing and is for loopback only.
+        secret: shared by all members; "" proves nothing and is for loopback or TLS only.
+        tls: certificates; None for plain connections.
         frame_bytes_max: limit on one frame, before anything is allocated.
+        send_buffer_bytes_max: a peer for which more than this waits loses its link.
         redial_s: pause between two tries to reach a peer that is away.
+        versions: what is offered in the hello.
     """
 
     def __init__(
@@ -79,21 +85,33 @@ class Links:
         redial_s: float,
         log: EventLog,
         events: LinkEvents,
+        tls: PeerTls | None = None,
+        send_buffer_bytes_max: int = 1 << 30,
+        versions: Versions = OURS,
     ) -> None:
         self.me = me
         self.epoch = epoch
-        self.secret = secret.encode()
         self.frame_bytes_max = frame_bytes_max
-        self._redial_s = redial_s
-        self._log = log
+        self.send_buffer_bytes_max = send_buffer_bytes_max
+        self.tls = tls
         self.events = events
         self.members = {member.id: member for member in others}
-        self._open: dict[str, _Link] = {}
-        self._connections: set[_Link] = set()
+        self._secret = secret.encode()
+        self._versions = versions
+        self._redial_s = redial_s
+        self._refusals = Refusals(log, asyncio.get_running_loop().time)
+        self._open: dict[str, Link] = {}
+        self._half_open: dict[Link, None] = {}
+        """Connections that came in and are not open yet, oldest first."""
+        self._connections: set[Link] = set()
+        self._second = 0
+        self._arrivals: Counter[str] = Counter()
+        """Connections that came in this second, by address."""
         self._server: asyncio.Server | None = None
-        self._diallers: list[asyncio.Task[None]] = []
-        self._complaints: set[str] = set()
+        self._diallers: dict[str, asyncio.Task[None]] = {}
         self._closing = False
+
+    # -- life -----------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen on the peer address and begin to dial.
@@ -104,220 +122,160 @@ class Links:
         loop = asyncio.get_running_loop()
         address = self.me.peer
         self._server = await loop.create_server(
-            lambda: _Link(self, None), address.host, address.port
+            lambda: Link(self, None), address.host, address.port
         )
         for member in self.members.values():
-            if self.me.id < member.id:
-                self._diallers.append(loop.create_task(self._dial(member)))
+            self._begin_to_dial(member)
+
+    def _begin_to_dial(self, member: Member) -> None:
+        if self.me.id < member.id:
+            task = asyncio.get_running_loop().create_task(self._dial(member))
+            self._diallers[member.id] = task
 
     async def _dial(self, member: Member) -> None:
         loop = asyncio.get_running_loop()
         while not self._closing:
             try:
-                _, link = await loop.create_connection(
-                    lambda: _Link(self, member.id), member.peer.host, member.peer.port
-                )
+                # NB: without a limit a connection that was begun in front of a cut waits for
+                # TCP's own patience, and the link is away for minutes after the cut has healed.
+                async with asyncio.timeout(HANDSHAKE_S):
+                    _, link = await loop.create_connection(
+                        lambda: Link(self, member.id), member.peer.host, member.peer.port
+                    )
                 await link.closed.wait()
             except OSError:
-                pass  # nobody there yet: ask again
+                pass  # nobody there yet (TimeoutError is one too): ask again
             await asyncio.sleep(self._redial_s)
 
-    def send(self, peer_id: str, frame: bytes) -> bool:
-        """Queue a frame to a peer; False when no link is open."""
-        link = self._open.get(peer_id)
-        if link is None:
-            return False
-        link.write(frame)
-        return True
+    def add_peer(self, member: Member) -> None:
+        """One more member from now on; or the same one at another address."""
+        if self.members.get(member.id) == member:
+            return
+        self.remove_peer(member.id)
+        self.members[member.id] = member
+        if self._server is not None and not self._closing:
+            self._begin_to_dial(member)
 
-    def is_up(self, peer_id: str) -> bool:
-        """Whether the link to this peer is open."""
-        return peer_id in self._open
-
-    def buffered_bytes(self, peer_id: str) -> int:
-        """Bytes queued to this peer that its kernel has not taken yet."""
-        link = self._open.get(peer_id)
-        return link.buffered_bytes() if link is not None else 0
+    def remove_peer(self, peer_id: str) -> None:
+        """A member no more: its links end, and it gets none. Harmless when it is none."""
+        self.members.pop(peer_id, None)
+        dialler = self._diallers.pop(peer_id, None)
+        if dialler is not None:
+            dialler.cancel()
+        for link in list(self._connections):
+            handshake = link.handshake
+            if peer_id in (link.dialled, link.peer_id, handshake and handshake.peer_id):
+                link.abort()
+                self._lost(link)
 
     async def close(self) -> None:
         """Close the listener and every link. No event is told after this."""
         self._closing = True
         if self._server is not None:
             self._server.close()
-        for task in self._diallers:
+        diallers = list(self._diallers.values())
+        for task in diallers:
             task.cancel()
         for link in list(self._connections):
             link.abort()
-        await asyncio.gather(*self._diallers, return_exceptions=True)
+        await asyncio.gather(*diallers, return_exceptions=True)
 
-    # -- called by links ---------------------------------------------------------------
+    # -- use ------------------------------------------------------------------------------
 
-    def opened(self, link: _Link) -> None:
+    def send(self, peer_id: str, frame: bytes) -> bool:
+        """Queue a frame to a peer; False when no link is open."""
+        link = self._open.get(peer_id)
+        return link is not None and link.write(frame)
+
+    def is_up(self, peer_id: str) -> bool:
+        """Whether the link to this peer is open."""
+        link = self._open.get(peer_id)
+        return link is not None and link.is_open
+
+    def buffered_bytes(self, peer_id: str) -> int:
+        """Bytes queued to this peer that its kernel has not taken yet."""
+        link = self._open.get(peer_id)
+        return link.buffered_bytes() if link is not None else 0
+
+    @property
+    def refusals_count(self) -> int:
+        """Connections refused and links broken off since the start."""
+        return self._refusals.count
+
+    # -- called by links ------------------------------------------------------------------
+
+    def handshake(
+        self, dialled: str | None, nonce: bytes, certified: frozenset[str] | None
+    ) -> Handshake:
+        return Handshake(
+            self.me.id,
+            epoch=self.epoch,
+            secret=self._secret,
+            nonce=nonce,
+            dialled=dialled,
+            is_member=self.members.__contains__,
+            certified=certified,
+            versions=self._versions,
+        )
+
+    def connected(self, link: Link) -> None:
+        self._connections.add(link)
+        if self._closing:
+            link.abort()
+        elif link.dialled is None:
+            self._half_open[link] = None
+            if self.tls is not None and self._is_too_often(link.address):
+                link.refuse(f"more than {TLS_PER_SECOND_MAX} connections in a second")
+                return
+            if len(self._half_open) > HALF_OPEN_MAX:
+                crowd = Counter(each.address for each in self._half_open).most_common(1)[0][0]
+                oldest = next(each for each in self._half_open if each.address == crowd)
+                oldest.refuse(f"more than {HALF_OPEN_MAX} connections that are not open yet")
+
+    def _is_too_often(self, address: str) -> bool:
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._second = second
+            self._arrivals.clear()
+        self._arrivals[address] += 1
+        return self._arrivals[address] > TLS_PER_SECOND_MAX
+
+    def opened(self, link: Link) -> None:
         assert link.peer_id is not None
+        self._half_open.pop(link, None)
+        if link.peer_id not in self.members:  # removed during the handshake
+            link.abort()
+            return
         older = self._open.get(link.peer_id)
         if older is not None:
             older.abort()
-            self.lost(older)
+            self._lost(older)
         self._open[link.peer_id] = link
         self.events.up(link.peer_id)
 
-    def lost(self, link: _Link) -> None:
+    def ended(self, link: Link) -> None:
+        self._connections.discard(link)
+        self._half_open.pop(link, None)
+        self._lost(link)
+
+    def _lost(self, link: Link) -> None:
         if link.peer_id is not None and self._open.get(link.peer_id) is link:
             del self._open[link.peer_id]
             if not self._closing:
                 self.events.down(link.peer_id)
 
-    def complain(self, who: str, reason: str) -> None:
-        """Log a refused connection once per reason."""
-        if reason not in self._complaints and len(self._complaints) < 100:
-            self._complaints.add(reason)
-            self._log.warning("peer connection refused", peer=who, reason=reason)
-
-    def track(self, link: _Link, present: bool) -> None:
-        if present:
-            self._connections.add(link)
-        else:
-            self._connections.discard(link)
-
-
-class _Link(asyncio.Protocol):
-    """One connection: handshake, then frames.
-
-    Args:
-        dialled: the peer's id when we called it, None when it called us.
-    """
-
-    def __init__(self, links: Links, dialled: str | None) -> None:
-        self._links = links
-        self._dialled = dialled
-        self.peer_id: str | None = None
-        self.closed = asyncio.Event()
-        self._reader = wire.FrameReader(_HANDSHAKE_FRAME_BYTES_MAX)
-        self._nonce = secrets.token_bytes(16)
-        self._expected_proof: bytes | None = None
-        self._transport: asyncio.Transport | None = None
-        self._is_open = False
-        self._heard_at = self._wrote_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    # -- asyncio ------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are asyncio.Transports in all but name.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=1 << 30)  # bounded by node.transport instead
-        self._links.track(self, True)
-        loop = asyncio.get_running_loop()
-        self._heard_at = self._wrote_at = loop.time()
-        self._timer = loop.call_later(HANDSHAKE_S, self._handshake_timeout)
-        if self._dialled is not None:
-            self._say_hello(self._dialled)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._links.track(self, False)
-        self._links.lost(self)
-        self.closed.set()
-
-    def data_received(self, data: bytes) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
-        try:
-            for body in self._reader.feed(data):
-                self._on_message(wire.decode(body))
-                if self._transport is None or self._transport.is_closing():
-                    return
-        except wire.WireError as error:
-            self._refuse(str(error))
+    def refused(self, link: Link, reason: str) -> None:
+        self._half_open.pop(link, None)
+        if self._closing:
             return
-        if self._is_open:
-            self._links.events.received()
-
-    # -- handshake ----------------------------------------------------------------------
-
-    def _on_message(self, message: wire.Message) -> None:
-        kind = message[0]
-        if self._is_open:
-            if kind == wire.HELLO or kind == wire.PROOF:
-                raise wire.WireError("handshake on an open link")
-            if kind != wire.PING:
-                assert self.peer_id is not None
-                self._links.events.message(self.peer_id, message)
-        elif kind == wire.HELLO and self._expected_proof is None:
-            self._on_hello(*message[1:])
-        elif kind == wire.PROOF and self._expected_proof is not None:
-            self._on_proof(message[1])
+        if link.peer_id is not None:
+            self._refusals.say(link.peer_id, reason, event="peer link broken off")
         else:
-            raise wire.WireError("message before the handshake is over")
+            who = link.address if link.dialled is None else f"{link.dialled} at {link.address}"
+            self._refusals.say(who, reason)
 
-    def _say_hello(self, peer_id: str) -> None:
-        me = self._links.me.id
-        self.write(
-            wire.encode(wire.HELLO, wire.WIRE_VERSION, me, peer_id, self._links.epoch, self._nonce)
-        )
+    def message(self, peer_id: str, message: wire.Message) -> None:
+        self.events.message(peer_id, message)
 
-    def _on_hello(self, version: int, sender: str, to: str, epoch: int, nonce: bytes) -> None:
-        me = self._links.me.id
-        if version != wire.WIRE_VERSION:
-            raise wire.WireError(f"peer speaks wire version {version}, not {wire.WIRE_VERSION}")
-        if to != me or sender not in self._links.members:
-            raise wire.WireError(f"hello from {sender!r} to {to!r} at node {me!r}")
-        if self._dialled is None:
-            if sender > me:
-                raise wire.WireError(f"{sender} is to be dialled, not to dial")
-            self._say_hello(sender)
-            nonces = nonce + self._nonce
-        else:
-            if sender != self._dialled:
-                raise wire.WireError(f"dialled {self._dialled}, got {sender}")
-            nonces = self._nonce + nonce
-        self.peer_id = sender
-        self._expected_proof = self._proof(sender, me, nonces)
-        self.write(wire.encode(wire.PROOF, self._proof(me, sender, nonces)))
-
-    def _proof(self, sender: str, to: str, nonces: bytes) -> bytes:
-        text = b"\0".join((b"trimaran peer", sender.encode(), to.encode(), nonces))
-        return hmac.new(self._links.secret, text, hashlib.sha256).digest()
-
-    def _on_proof(self, proof: bytes) -> None:
-        assert self._expected_proof is not None
-        if not hmac.compare_digest(proof, self._expected_proof):
-            raise wire.WireError(f"wrong proof from {self.peer_id}: is the secret the same?")
-        self._is_open = True
-        self._reader.frame_bytes_max = self._links.frame_bytes_max
-        assert self._timer is not None
-        self._timer.cancel()
-        self._check_silence()
-        self._links.opened(self)
-
-    def _handshake_timeout(self) -> None:
-        self._refuse("no handshake within 2 s")
-
-    def _refuse(self, reason: str) -> None:
-        assert self._transport is not None
-        self._links.complain(str(self._transport.get_extra_info("peername")), reason)
-        self.abort()
-
-    # -- open ---------------------------------------------------------------------------
-
-    def _check_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if now - self._heard_at > SILENCE_MAX_S:
-            self._refuse(f"{self.peer_id} silent for {SILENCE_MAX_S:.0f} s")
-            return
-        if now - self._wrote_at > PING_AFTER_S:
-            self.write(wire.encode(wire.PING))
-        self._timer = loop.call_later(PING_AFTER_S, self._check_silence)
-
-    def write(self, frame: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._wrote_at = asyncio.get_running_loop().time()
-            self._transport.write(frame)
-
-    def buffered_bytes(self) -> int:
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+    def received(self) -> None:
+        self.events.received()

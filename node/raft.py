@@ -12,6 +12,9 @@ The seams (PYSYNCOBJ.md, "The seams that work"):
   - `createJournal` is replaced by a function that lets a Journal object through, so that the
     constructor reads term, vote and log from ours;
   - one replicated method with one bytes argument: its command is a fixed frame (node.entry);
+  - members change by `append_roster` and `reconfigure`, past PySyncObj's own way of doing it,
+    which unpickles, and forgets at a restart what it did: a roster is a no-op to it, learners
+    are its read-only nodes, and who counts is set in its tables (node.membership says who);
   - the dump file is an empty token: snapshots travel by node.snapshots and are cut by
     node.upkeep, so PySyncObj never serializes. Its loading hook is used twice: at boot, and
     after an installed snapshot, to make it start at the journal's first two entries.
@@ -37,7 +40,7 @@ tests/node/test_pitfalls_durable.py, tests/node/test_pysyncobj_seams.py, tests/c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -49,10 +52,11 @@ from pysyncobj.journal import Journal
 from pysyncobj.node import Node
 
 from node.clock import Clock, LeaderClock
-from node.entry import COMMAND_OVERHEAD_BYTES, KIND_BATCH, NOOP_COMMAND, Entry, wrap
+from node.entry import COMMAND_OVERHEAD_BYTES, KIND_BATCH, KIND_CONFIG, NOOP_COMMAND, Entry, wrap
 from node.errors import Fatal, Rejected
 from node.journal import FileJournal
 from node.logs import EventLog
+from node.roster import Roster
 from node.transport import FencedTransport
 from statemachine import FileStateMachine, LogId
 from statemachine.commands import BatchHead, read_head, stamp
@@ -70,16 +74,18 @@ _syncobj.PIPE_NOTIFIER_ENABLED = False
 def align(journal: FileJournal, machine: FileStateMachine, log: EventLog) -> None:
     """Make the journal hold the state machine's last applied entry, before PySyncObj sees it."""
     last: LogId = machine.last_applied
-    if journal and 1 < journal.first_index >= last.index:
+    if journal and 1 < journal.memory_index >= last.index:
         # PySyncObj starts at the second entry, as if it had been applied.
         raise Fatal(
-            f"the journal begins at {journal.first_index}, the state ends at {last.index}: "
+            f"the journal begins at {journal.memory_index}, the state ends at {last.index}: "
             f"what is between them is lost; wipe this node and let it rejoin"
         )
     if last.index == 0 or (journal and journal.term_at(last.index) == last.term):
         return
     log.warning("journal begins anew behind the state", index=last.index)
     machine.checkpoint()
+    if journal.getCurrentTerm() < last.term:
+        journal.setCurrentTerm(last.term, None)  # it saw that term, and gave no vote in it
     journal.clear()
     for index in (last.index - 1, last.index):
         journal.add(NOOP_COMMAND, index, last.term)
@@ -105,6 +111,8 @@ class Replica(SyncObj):  # type: ignore[misc]
         on_apply: Callable[[int, bytes], None],
     ) -> None:
         self._on_apply = on_apply
+        self._journal: FileJournal = conf.journalFile
+        self._shows_durable_alone = False
         super().__init__(
             Node(node_id),
             [Node(peer) for peer in peer_ids],
@@ -113,6 +121,23 @@ class Replica(SyncObj):  # type: ignore[misc]
             transport=transport,
         )
         self._poller = _NoPoller()
+
+    def commit_and_apply(self) -> None:
+        """One tick."""
+        self._shows_durable_alone = not self._SyncObj__otherNodes
+        try:
+            self._onTick(0)
+        finally:
+            self._shows_durable_alone = False
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:  # noqa: N802
+        """The end of the log. A node that is alone commits all of it in its tick, since nobody's
+        acknowledgement is missing: so there it ends with what is durable (the gate)."""
+        last_index = self._journal.last_index
+        commit_index: int = self.raftCommitIndex
+        if self._shows_durable_alone:
+            return min(last_index, max(self._journal.durable_index, commit_index))
+        return last_index
 
     @replicated  # type: ignore[untyped-decorator]
     def apply(self, batch: bytes) -> None:
@@ -132,12 +157,15 @@ class RaftEvents:
     """After a tick in which the commit or the applied index moved."""
     failure: Callable[[Exception], None]
     """Once: this replica cannot go on. Nothing runs after it."""
+    settled: Callable[[int], None] = lambda index: None
+    """Everything up to `index` is committed: told before anything behind it is applied."""
 
 
 class Raft:
     """One replica's consensus, as the rest of the node sees it.
 
     Args:
+        peer_ids: the other voters at the start; `reconfigure` says when they change.
         token_path: PySyncObj's dump file (empty; see above).
         fallback_s: a leader that no majority answered for so long steps down.
         entry_bytes_max: no batch may be longer.
@@ -161,7 +189,8 @@ class Raft:
         events: RaftEvents,
     ) -> None:
         self.node_id = node_id
-        self.peer_ids = peer_ids
+        self.peer_ids = list(peer_ids)
+        """The other voters."""
         self.journal = journal
         self.machine = machine
         self.transport = transport
@@ -179,7 +208,7 @@ class Raft:
         self._seen: tuple[int, str | None, bool] = (0, None, False)
         self._seen_progress = (0, 0)
         token_path.unlink(missing_ok=True)
-        if journal and journal.first_index > 1:
+        if journal and journal.memory_index > 1:
             token_path.touch()
         conf = SyncObjConf(
             autoTick=False,
@@ -214,10 +243,10 @@ class Raft:
         Raises:
             Fatal: it did not (it only logs what fails there: P12).
         """
-        first_index = self.journal.first_index
+        begin = self.journal.memory_index
         self.tick()
-        if first_index > 1 and self.applied_index() <= first_index:
-            raise Fatal(f"PySyncObj did not start at journal entry {first_index + 1}")
+        if begin > 1 and self.applied_index() <= begin:
+            raise Fatal(f"PySyncObj did not start at journal entry {begin + 1}")
         self._token_path.touch()
 
     # -- PySyncObj's hooks ------------------------------------------------------------------
@@ -246,6 +275,7 @@ class Raft:
         term = self.journal.term_at(index)
         if term is None:
             raise Fatal(f"entry {index} is applied but not in the journal")
+        self._events.settled(index - 1)
         outcome = self.machine.apply(index, term, batch)
         self._events.applied(read_head(batch), outcome)
 
@@ -303,6 +333,12 @@ class Raft:
         """Peers with an open link."""
         return self.transport.peers_up()
 
+    def heard_within(self, seconds: float) -> set[str]:
+        """As the leader: who acknowledged something within that time."""
+        since_s = _syncobj.monotonicTime() - seconds
+        heard_s = self._replica._SyncObj__lastResponseTime
+        return {node.id for node, at_s in heard_s.items() if at_s > since_s}
+
     def send(self, peer_id: str, frame: bytes) -> bool:
         """Send a frame to a peer, past PySyncObj."""
         return self.transport.send_frame(peer_id, frame)
@@ -342,7 +378,7 @@ class Raft:
         if self._failed:
             return
         try:
-            self._replica._onTick(0)
+            self._replica.commit_and_apply()
             self.journal.flush()
             if not self.is_leader():
                 self.transport.following.continue_apply()
@@ -358,6 +394,7 @@ class Raft:
         progress = (self.commit_index(), self.applied_index())
         if progress != self._seen_progress:
             self._seen_progress = progress
+            self._events.settled(self.applied_index())
             self._events.progress()
 
     def fail(self, error: Exception) -> None:
@@ -380,13 +417,52 @@ class Raft:
         self._replica._applyCommand(wrap(KIND_BATCH, stamp(batch, now_ms)), None)
         self._replica._checkCommandsToApply()
         self.journal.flush()
-        if not self.peer_ids:
-            self.kick()  # nobody's acknowledgement will do it
         return True
+
+    def append_roster(self, roster: Roster) -> tuple[Entry, ...]:
+        """As the leader append a membership entry and send it to all; what was appended.
+
+        Not by PySyncObj's queue, which a pause may leave for a later term: the roster names the
+        index of its entry. The caller has made it certain that this node leads.
+        """
+        index, term = self.journal.last_index + 1, self.term()
+        if not self.is_leader() or roster.index != index:
+            raise Fatal(f"a roster of {roster.index} is not the entry {index} of a leader")
+        entry = (wrap(KIND_CONFIG, roster.encode()), index, term)
+        self.journal.add(*entry)
+        self._replica._SyncObj__sendAppendEntries()
+        self.journal.flush()
+        self.kick()
+        return (entry,)
+
+    def reconfigure(self, voters: Collection[str], learners: Collection[str]) -> None:
+        """Whom PySyncObj counts, and whom it only sends to (to it a read-only node).
+
+        Never within a tick: it walks over these sets.
+        """
+        replica, journal = self._replica, self.journal
+        others = {Node(name) for name in voters if name != self.node_id}
+        readers = {Node(name) for name in learners if name != self.node_id}
+        next_index, match_index = replica._SyncObj__raftNextIndex, replica._SyncObj__raftMatchIndex
+        heard_s = replica._SyncObj__lastResponseTime
+        known = replica._SyncObj__otherNodes | replica._SyncObj__readonlyNodes
+        for node in known - others - readers:
+            for table in (next_index, match_index, heard_s):
+                table.pop(node, None)
+            replica._SyncObj__connectedNodes.discard(node)
+        for node in (others | readers) - known:
+            next_index[node], match_index[node] = journal.last_index + 1, 0
+        for node in others | readers:
+            heard_s.setdefault(node, _syncobj.monotonicTime())
+        replica._SyncObj__otherNodes = others
+        replica._SyncObj__readonlyNodes = readers
+        self.peer_ids = sorted(node.id for node in others)
 
     def stand(self) -> bool:
         """Stand for election now (a pre-vote was won, or the leader asked for it)."""
         before = self.term()
+        if not self.peer_ids and self.journal.durable_index < self.journal.last_index:
+            return False  # alone: it would put its first entry behind the durable ones
         # Its own timer is no shorter than three heartbeats, which may be longer than ours.
         self._replica._SyncObj__raftElectionDeadline = 0.0
         self.transport.show_connected()
@@ -405,12 +481,19 @@ class Raft:
         Raises:
             Fatal: PySyncObj did not follow (it only logs what fails there: P12, P15).
         """
+        if self.journal.term_at(index) == self.machine.last_applied.term:
+            return  # it came by entries meanwhile, and what follows it is here: all of it stays
         self._installing = True
         try:
-            self.transport.following.install(peer_id, term)
+            if term == self.term():
+                self.transport.following.install(peer_id, term)
+            else:
+                # Another term has begun while it was installed: of that PySyncObj knows more
+                # than the stream. What is committed is so in every term.
+                self._replica._SyncObj__loadDumpFile(clearJournal=True)
         finally:
             self._installing = False
-        if self.applied_index() != index or self.journal.first_index != index - 1:
+        if self.applied_index() != index or self.journal.memory_index != index - 1:
             raise Fatal(f"PySyncObj did not start anew behind snapshot {index}")
         self.journal.flush()
         self.transport.following.believe_installed(index)

@@ -34,17 +34,22 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from node import wire
 from node.errors import Fatal, Unavailable
 from node.logs import EventLog
+
+if TYPE_CHECKING:
+    from node.elections import Quorum
 
 __all__ = ["Level", "ReadWaiter", "Reads"]
 
 LEASE_FRACTION: Final = 0.9
 AGAIN_S: Final = 0.1
 """Probes and asks that nobody answered are sent again after this."""
+ASKS_MAX: Final = 1_000
+"""Asks of peers that share a round. One more is dropped: it comes again after AGAIN_S."""
 ROUNDS_MAX: Final = 2
 """Rounds under way at once: one on its way out while the other comes back."""
 
@@ -119,6 +124,7 @@ class Reads:
     """Grants reads of one node.
 
     Args:
+        quorum: who counts; asked anew for each answer, since members may change.
         call_soon: schedules the round of a loop turn.
         lease_s: the minimum election timeout, in seconds.
         park_s: how long a read waits for a leader.
@@ -128,7 +134,7 @@ class Reads:
         self,
         source: ReadSource,
         *,
-        members_count: int,
+        quorum: Quorum,
         call_soon: Callable[[Callable[[], None]], object],
         monotonic: Callable[[], float],
         lease_s: float,
@@ -136,7 +142,7 @@ class Reads:
         log: EventLog,
     ) -> None:
         self._source = source
-        self._majority = members_count // 2 + 1
+        self._quorum = quorum
         self._call_soon = call_soon
         self._monotonic = monotonic
         self._lease_s = lease_s * LEASE_FRACTION
@@ -234,7 +240,7 @@ class Reads:
                 self._confirm(begun)
 
     def _confirm(self, begun: _Round) -> None:
-        if len(begun.echoes) + 1 < self._majority or begun.term != self._source.term():
+        if not self._quorum.is_majority(begun.echoes) or begun.term != self._source.term():
             return
         self._rounds.remove(begun)
         self._lease_term, self._lease_sent_s = begun.term, begun.sent_s
@@ -281,7 +287,7 @@ class Reads:
         """A follower has reads that wait."""
         if self._source.is_leader():
             asks = self._group().asks
-            if (peer_id, number) not in asks:
+            if len(asks) < ASKS_MAX and (peer_id, number) not in asks:
                 asks.append((peer_id, number))
             self._schedule()
         else:

@@ -23,13 +23,16 @@ Proved by: tests/node/test_replies.py, tests/node/test_commands.py (against redi
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from node.errors import NotLeader
 from statemachine.errors import Fatal, OutcomeUnknown, Unavailable
+from statemachine.store import Refusal
 
 __all__ = [
     "NIL",
+    "NIL_ARRAY",
     "OK",
     "Names",
     "Status",
@@ -39,11 +42,14 @@ __all__ = [
     "error_line",
     "error_reply",
     "integer",
+    "refusal_line",
 ]
 
 OK: Final = b"+OK\r\n"
 NIL: Final = {2: b"$-1\r\n", 3: b"_\r\n"}
 """By protocol version."""
+NIL_ARRAY: Final = {2: b"*-1\r\n", 3: b"_\r\n"}
+"""No array: an EXEC whose watched keys have changed."""
 
 
 class Status(str):
@@ -81,6 +87,15 @@ def error_line(text: str | bytes) -> bytes:
 
 
 _NO_BREAKS: Final = bytes(32 if byte in b"\r\n" else byte for byte in range(256))
+
+_COMMAND_NAME: Final = re.compile(r"in '\w+' command")
+
+
+def refusal_line(refusal: Refusal, name: str) -> bytes:
+    """What the state machine refused, which does not know by which command it was asked."""
+    text = _COMMAND_NAME.sub(f"in '{name}' command", refusal.text)
+    return error_line(f"{refusal.code} {text}")
+
 
 _UNKNOWN: Final = "UNKNOWN write may or may not have been applied"
 

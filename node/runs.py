@@ -19,7 +19,6 @@ Proved by: tests/node/test_session.py
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -27,7 +26,7 @@ from typing import Any, Final
 from node.commands import Command, Control, Kind, Plan, find, first_key, key_slot
 from node.connection import Connection, Frontend
 from node.errors import NotLeader
-from node.replies import NIL, error_line, error_reply
+from node.replies import NIL, error_line, error_reply, refusal_line
 from node.resp import Request
 from statemachine.commands import BatchBuilder
 from statemachine.store import Refusal
@@ -55,7 +54,6 @@ _WRITE: Final = Kind.WRITE
 _NAME: Final = itemgetter(0)
 _SETS: Final = frozenset({b"SET", b"set"})
 _GETS: Final = frozenset({b"GET", b"get"})
-_COMMAND_NAME: Final = re.compile(r"in '\w+' command")
 
 
 def is_gets(requests: Sequence[Request]) -> bool:
@@ -123,9 +121,7 @@ def write_replies(steps: Sequence[Step], results: Sequence[Any], protocol: int) 
         plan, slot, command = step
         result = results[slot]
         if isinstance(result, Refusal):
-            # The state machine does not know by which command it was asked.
-            text = _COMMAND_NAME.sub(f"in '{command.name}' command", result.text)
-            yield error_line(f"{result.code} {text}")
+            yield refusal_line(result, command.name)
         else:
             yield plan(result, protocol)
 
@@ -146,12 +142,13 @@ def value_replies(values: Sequence[bytes | None], protocol: int) -> bytes:
     return b"".join((head, (b"\r\n" + head).join(there), b"\r\n"))
 
 
-def failure_reply(error: Exception, request: Request) -> bytes:
-    """What a request is told that could not be carried out."""
+def failure_reply(error: Exception, request: Request, key: bytes | None = None) -> bytes:
+    """What a request is told that could not be carried out. `key`: of one that names none."""
     slot = 0
     if isinstance(error, NotLeader):
         command = find(request)
-        key = None if isinstance(command, bytes) else first_key(command, request)
+        if key is None and not isinstance(command, bytes):
+            key = first_key(command, request)
         slot = key_slot(key or b"")
     return error_reply(error, slot)
 

@@ -11,34 +11,66 @@
 Why drained: closing a socket with unread input makes the kernel send a reset, which may throw away
 the error reply on its way to the client. After LINGER_S the connection is cut all the same.
 
+Every TICK_S the server looks at the clock for all of them: who has been idle too long, and
+whether CLIENT PAUSE is over. With a TLS context nothing else changes: the port speaks TLS only.
+
 Invariants: at most client.max_clients connections; one more is told so and closed. An exception
 in a handler, which would be a bug, costs that client its connection and is logged by the loop.
 
 A crash closes the sockets; clients see a lost connection.
 
-Does not do: TLS, and choose addresses (node.config lets only loopback through without a password).
+Does not do: choose addresses (node.config lets only loopback through without a password).
 
-Proved by: tests/node/test_server.py
+Proved by: tests/node/test_server.py, tests/node/test_server_tls.py
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import Final, cast
 
+from node.config import ClientSection
 from node.connection import Connection, Frontend
+from node.errors import ConfigError
 from node.replies import error_line
 from node.session import Session
 
-__all__ = ["LINGER_S", "Server"]
+__all__ = ["LINGER_S", "TICK_S", "Server", "tls_context"]
 
 LINGER_S: Final = 1.0
+TICK_S: Final = 0.1
+_TICKS_PER_S: Final = 10
 BACKLOG: Final = 1_024
 _SEND_BUFFER_HIGH_BYTES: Final = 1024 * 1024
 """Past this a client counts as not reading, and nothing more is made for it."""
 
+_DRAIN_POLL_S: Final = 0.005
+
 _TOO_MANY: Final = error_line("ERR max number of clients reached")
+
+
+def tls_context(client: ClientSection) -> ssl.SSLContext | None:
+    """What the port speaks; None: plain text.
+
+    Raises:
+        ConfigError: a file is missing or is not what it should be.
+    """
+    if not client.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    key = "client.tls_certificate"
+    try:
+        context.load_cert_chain(client.tls_certificate, client.tls_key)
+        if client.tls_client_ca:
+            key = "client.tls_client_ca"
+            context.load_verify_locations(client.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(((key, f"cannot be used: {error}"),)) from error
+    return context
 
 
 class Server:
@@ -47,12 +79,18 @@ class Server:
     Args:
         frontend: what the connections share.
         host, port: where to listen; port 0 takes a free one (see `port`).
+        tls: None: plain text.
     """
 
-    def __init__(self, frontend: Frontend, host: str, port: int) -> None:
+    def __init__(
+        self, frontend: Frontend, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._frontend = frontend
         self._host = host
         self._port = port
+        self._tls = tls
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = 0
         self._listener: asyncio.Server | None = None
         self._protocols: set[_Protocol] = set()
 
@@ -64,7 +102,17 @@ class Server:
             self._host,
             self._port,
             backlog=BACKLOG,
+            ssl=self._tls,
         )
+        self._timer = loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._frontend.tick()
+        self._ticks += 1
+        if self._ticks % _TICKS_PER_S == 0:
+            for protocol in list(self._protocols):
+                protocol.second_passed()
 
     @property
     def port(self) -> int:
@@ -72,11 +120,26 @@ class Server:
         assert self._listener is not None
         return int(self._listener.sockets[0].getsockname()[1])
 
+    async def drain(self, within_s: float) -> None:
+        """Take no more clients; tell those that are there what they have asked for, and let go
+        of them. Returns when all have gone, or when it took too long."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        for protocol in list(self._protocols):
+            protocol.end()
+        for _ in range(round(within_s / _DRAIN_POLL_S)):
+            if not self._protocols:
+                return
+            await asyncio.sleep(_DRAIN_POLL_S)
+
     async def stop(self) -> None:
         """Take no more clients and cut off those that are there."""
         if self._listener is None:
             return
         self._listener.close()
+        if self._timer is not None:
+            self._timer.cancel()
         for protocol in list(self._protocols):
             protocol.abort()
         await asyncio.sleep(0)  # Lets connection_lost run.
@@ -97,7 +160,7 @@ class _Protocol(asyncio.Protocol):
         self._transport = stream = cast(asyncio.Transport, transport)
         self._protocols.add(self)
         frontend = self._frontend
-        if len(frontend.connections) >= frontend.config.client.max_clients:
+        if len(frontend.connections) >= frontend.max_clients:
             frontend.rejected_total += 1
             stream.write(_TOO_MANY)
             self._close()
@@ -143,6 +206,21 @@ class _Protocol(asyncio.Protocol):
         if self._session is not None:
             self._session.lost()
 
+    def end(self) -> None:
+        """Close once everything that was asked for is answered."""
+        if self._session is not None and self._linger is None:
+            self._session.end_of_input()
+
+    def second_passed(self) -> None:
+        """Count it; cut off who has been idle for too long."""
+        session = self._session
+        if session is None or session.is_busy:
+            return
+        session.connection.idle_s += 1
+        limit_s = self._frontend.idle_timeout_s
+        if limit_s and session.connection.idle_s > limit_s and not session.connection.subscriptions:
+            self.abort()
+
     def abort(self) -> None:
         """Cut the connection now."""
         assert self._transport is not None
@@ -165,6 +243,8 @@ class _Protocol(asyncio.Protocol):
         self._linger = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
         if stream.can_write_eof():
             stream.write_eof()
+        else:  # TLS has no half-closed connections: what was written is sent, then all ends.
+            stream.close()
 
 
 def _address(name: object) -> str:

@@ -3,7 +3,8 @@
     writes   batch, submit            node.batches
     reads    read(level, waiter)      node.reads
     orders   transfer, snapshot       node.transfer, node.upkeep
-    facts    status, info, members, alive, digest, now_ms
+             add_member, remove_member   node.changes
+    facts    status, info, members, member_list, alive, digest, now_ms
 
 A facade without state of its own; nothing here awaits, and everything is called from the
 loop's thread. It is a node.backend.Backend.
@@ -13,18 +14,23 @@ Proved by: tests/node/test_node.py, tests/cluster
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from node.batches import Batches
-from node.config import Config, Member
+from node.changes import Changes
+from node.config import Address, Config, Member
 from node.errors import NotLeader
 from node.links import Links
+from node.membership import Membership
 from node.raft import Raft
 from node.reads import Level, Reads
+from node.roster import REMOVED
 from node.transfer import Transfer
 from node.upkeep import Upkeep
 from statemachine import FileStateMachine
 from statemachine.commands import BatchBuilder
+from statemachine.keyspace import Change
 
 if TYPE_CHECKING:
     from node.backend import Waiter
@@ -46,6 +52,9 @@ class Service:
         reads: Reads,
         transfer: Transfer,
         upkeep: Upkeep,
+        membership: Membership,
+        changes: Changes,
+        members: Callable[[], tuple[Member, ...]],
     ) -> None:
         self._config = config
         self._raft = raft
@@ -54,10 +63,14 @@ class Service:
         self._reads = reads
         self._transfer = transfer
         self._upkeep = upkeep
-        self._addresses = {member.id: member.client for member in config.members}
+        self._membership = membership
+        self._changes = changes
+        self.members = members
+        """Everybody, this node included, also while it waits to be one."""
         self.machine = machine
         self.submit = batches.submit
         self.now_ms = raft.now_ms
+        self._told: Callable[[Sequence[Change]], None] | None = None
 
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read, or send the client to the leader."""
@@ -67,12 +80,34 @@ class Service:
         else:
             self._reads.read(level, waiter)
 
+    def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
+        """Call `told` with what applying changed, from now on; None: nobody listens."""
+        self._told = told
+        if (told is None) != (self.machine.changes is None):
+            self.listen_again()
+
+    def listen_again(self) -> None:
+        """The machine has another state (a snapshot): what lies between is told to nobody."""
+        self.machine.changes = None if self._told is None else []
+
+    def tell_changes(self) -> None:
+        """After a tick, before the waiters: tell what was applied in it."""
+        changes = self.machine.changes
+        if changes and self._told is not None:
+            self.machine.changes = []
+            self._told(changes)
+
     def redirect(self) -> NotLeader | None:
         """With client.on_follower = "redirect": where clients are to go, if not here."""
         if self._config.client.on_follower != "redirect" or self._raft.is_leader():
             return None
-        address = self._addresses.get(self._raft.leader_id() or "")
+        address = self._address_of(self._raft.leader_id())
         return NotLeader(f"{address.host}:{address.port}") if address is not None else None
+
+    def _address_of(self, member_id: str | None) -> Address | None:
+        """Where its clients reach a member."""
+        found = (each.client for each in self.members() if each.id == member_id)
+        return next(found, None)
 
     @property
     def batch(self) -> BatchBuilder:
@@ -99,9 +134,38 @@ class Service:
         """The current term."""
         return self._raft.term()
 
-    def members(self) -> tuple[Member, ...]:
-        """Everybody, this node included."""
-        return self._config.members
+    def add_member(self, member: Member, waiter: Waiter) -> None:
+        """Seat a learner; the waiter gets [index of the entry] when that is committed."""
+        self._changes.add(member, waiter)
+
+    def remove_member(self, member_id: str, waiter: Waiter) -> None:
+        """Take a member out; the waiter gets [index of the entry] when that is committed."""
+        self._changes.remove(member_id, waiter)
+
+    def member_list(self) -> dict[str, Any]:
+        """The roster in force, as JSON has it."""
+        membership, raft = self._membership, self._raft
+        addresses = {each.id: each for each in self.members()}
+        return {
+            "index": max(membership.current.index, 0),
+            "committed": membership.is_settled,
+            "members": [
+                {
+                    "id": seat.member.id,
+                    "role": seat.role,
+                    "client": str(addresses[seat.member.id].client),
+                    "peer": str(addresses[seat.member.id].peer),
+                    "http": str(addresses[seat.member.id].http),
+                    "connected": self.alive(seat.member.id),
+                    "incarnation": membership.incarnation_of(seat.member.id),
+                    "acked_index": raft.transport.leading.acked_index(seat.member.id)
+                    if raft.is_leader() and seat.member.id != self.node_id
+                    else None,
+                }
+                for seat in membership.current.seats
+                if seat.role != REMOVED
+            ],
+        }
 
     def alive(self, member_id: str) -> bool:
         """Whether the link to this member is open; this node itself is."""
@@ -139,7 +203,7 @@ class Service:
         """The fields of INFO's `# Raft` section."""
         raft = self._raft
         leader_id = raft.leader_id()
-        address = self._addresses.get(leader_id) if leader_id is not None else None
+        address = self._address_of(leader_id)
         return {
             "raft_id": self.node_id,
             "raft_role": raft.role(),
@@ -149,5 +213,7 @@ class Service:
             "raft_commit_index": raft.commit_index(),
             "raft_applied_index": raft.applied_index(),
             "raft_durable_index": raft.journal.durable_index,
-            "raft_peers_connected": len(raft.transport.peers_up()),
+            "raft_peers_connected": sum(
+                self._links.is_up(each.id) for each in self.members() if each.id != self.node_id
+            ),
         }

@@ -22,6 +22,7 @@ node when it resolves; so this node's state holds that write. If the run fails, 
 
 Invariants:
   Replies leave in the order of the requests, each request has exactly one.
+  While connection.mode is not 0 requests go one by one, and node.modes is asked about each.
   Bounded: unparsed bytes (node.resp), the queue, a run, and what is made for a client
   that does not read: REPLY_BYTES_MAX and one reply more, then nothing until it has read.
   A mistake of a client is its own: an error reply, or its connection closed.
@@ -39,9 +40,11 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from node.commands import COMMANDS, Command, Control, Kind, Plan, find
+from node.commands import COMMANDS, Command, Control, Kind, find
 from node.commands.strings import ok_plan
-from node.connection import Connection
+from node.connection import MODE, Connection
+from node.errors import Fatal
+from node.modes import intercept
 from node.replies import OK, error_line
 from node.resp import OversizedRequest, Request, RequestParser
 from node.runs import (
@@ -80,9 +83,14 @@ _PUTS: Final = 1
 _WRITES: Final = 2
 _READS: Final = 3
 _CONTROL: Final = 4
+_PAUSED: Final = 5  # CLIENT PAUSE holds the next request up.
 
 _READ_KIND: Final = Kind.READ
 _WRITE_KIND: Final = Kind.WRITE
+
+
+def _throw_away(_data: bytes) -> None:
+    """CLIENT REPLY OFF and SKIP."""
 
 
 class Session:
@@ -107,7 +115,7 @@ class Session:
         self.connection = connection
         self._frontend = connection.frontend
         self._backend = connection.backend
-        self._write = write
+        self._write = self._send = write  # The former throws away what is not wanted.
         self._close = close
         self._pause_reading = pause_reading
         self._resume_reading = resume_reading
@@ -124,12 +132,15 @@ class Session:
         self._flight_start = 0  # The flight's requests stand at [start, self._at).
         self._flight_covers = 0
         self._steps: list[Step] = []
-        self._reply_plan: Plan | None = None
+        self._control: Control | None = None
         self._is_pumping = False
         self._is_reading_paused = False
         self._is_writing_paused = False
         self._is_input_over = False
         self._is_closed = False
+        self._skipped_at = 0  # Where the command stood whose reply is not wanted.
+        connection.push = self.push
+        connection.kill = self.kill
 
     # From the socket.
 
@@ -137,6 +148,7 @@ class Session:
         """Bytes from the client, cut anywhere."""
         if self._is_closed or self.connection.is_closing:
             return
+        self.connection.idle_s = 0
         data_bytes = self._parser.held_bytes + len(data)
         found = self._parser.feed(data)
         if self._flight == _NOTHING and self._at == len(self._queue):
@@ -169,6 +181,33 @@ class Session:
         self._at = 0
         self._frontend.disconnect(self.connection)
 
+    # From others.
+
+    def push(self, data: bytes) -> None:
+        """Bytes that answer no request, behind the replies that are ready."""
+        if not self._is_closed and not self.connection.is_closing:
+            self._flush()
+            self._send(data)
+
+    def kill(self) -> None:
+        """Close it: what was answered is sent, what is in flight is not answered any more."""
+        if not self._is_closed:
+            self.connection.is_closing = True
+            self._flush()
+            self.lost()
+            self._close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client waits for something."""
+        return self._flight != _NOTHING or self._at < len(self._queue)
+
+    def _resume(self) -> None:
+        """The pause is over."""
+        if self._flight == _PAUSED:
+            self._flight = _NOTHING
+            self._pump()
+
     # From the backend.
 
     def resolve(self, results: Sequence[Any], start: int, stop: int) -> None:
@@ -189,26 +228,39 @@ class Session:
         elif flight == _WRITES:
             self._resolve_steps(results)
         else:
-            assert self._reply_plan is not None
-            self._replies.append(self._reply_plan(results[start], self.connection.protocol))
+            assert self._control is not None
+            self._frontend.commands_total += 1
+            self._reply(self._control.reply(results[start], self.connection.protocol))
         self._pump()
 
     def ready(self) -> None:
         """The run of reads may be read."""
-        self._flight = _NOTHING
+        flight, self._flight = self._flight, _NOTHING
         if self._is_closed:
+            return
+        if flight == _CONTROL:  # One that is a read as a whole.
+            assert self._control is not None
+            self._reply(self._control.reply(None, self.connection.protocol))
+            self._pump()
             return
         self._covered = max(self._covered, self._at)
         self._at = self._flight_start
         self._pump()
 
     def fail(self, error: Exception) -> None:
-        """What is in flight did not come about."""
+        """What is in flight did not come about; or, with a Fatal, nobody can say."""
+        if isinstance(error, Fatal):
+            return  # No answer, then or later: an error would say "not done". The process ends.
         flight = self._flight
         self._flight = _NOTHING
         if self._is_closed:
             return
         requests = self._queue[self._flight_start : self._at]
+        if flight == _CONTROL:
+            assert self._control is not None
+            self._reply(failure_reply(error, requests[0], self._control.key))
+            self._pump()
+            return
         steps: Sequence[Step | None] = self._steps if flight == _WRITES else ()
         steps = steps or [None] * len(requests)
         for request, step in zip(requests, steps, strict=True):
@@ -247,6 +299,8 @@ class Session:
         if self._is_closed:
             return
         is_idle = self._flight == _NOTHING and self._at == len(self._queue)
+        if self.connection.mode and self._flight == _NOTHING:
+            self._end_skip()
         if self._at == len(self._queue):
             self._queue_bytes = 0
         if is_idle and self._parser.error is not None and not self.connection.is_closing:
@@ -280,17 +334,29 @@ class Session:
 
     def _run_next(self) -> None:
         """The next run, or the next request."""
+        if self.connection.mode:
+            self._end_skip()
+            self._begin_skip()
         request = self._queue[self._at]
         command = find(request)
+        if self._frontend.is_paused and self._hold(command):
+            return
         if isinstance(command, bytes):
             if isinstance(request, OversizedRequest):
                 command = oversized_reply(self._frontend.entry_bytes_max)
             elif request[0].lower() in _HTTP:
                 self.connection.is_closing = True
                 return
+            if self.connection.transaction is not None:
+                self.connection.transaction.is_spoilt = True
             self._answer(command)
         elif not self.connection.is_authenticated and not command.needs_no_auth:
             self._answer(_NOAUTH)
+        elif (
+            self.connection.mode
+            and (reply := intercept(self.connection, command, request)) is not None
+        ):
+            self._answer(reply)
         elif command.kind is _READ_KIND:
             if self._at < self._covered:
                 self._answer_reads()
@@ -301,6 +367,36 @@ class Session:
                 self._begin_writes()
         else:
             self._run_alone(command, request)
+
+    def _begin_skip(self) -> None:
+        """If the reply to the next command is not wanted: it is carried out alone."""
+        if self.connection.mode & MODE.SKIP:
+            self.connection.set_mode(MODE.SKIP, on=False)
+            self.connection.set_mode(MODE.SKIPPING, on=True)
+            self._mute(on=True)
+            self._skipped_at = self._at
+
+    def _end_skip(self) -> None:
+        """If that command is done, and not still to be carried out."""
+        if self.connection.mode & MODE.SKIPPING and self._at != self._skipped_at:
+            self.connection.set_mode(MODE.SKIPPING, on=False)
+            self._mute(on=self.connection.is_muted)
+
+    def _mute(self, *, on: bool) -> None:
+        """From here on replies are thrown away, or sent again."""
+        self._flush()  # What was answered before goes the old way.
+        self._write = _throw_away if on else self._send
+
+    def _hold(self, command: Command | bytes) -> bool:
+        """Whether the pause holds the request up. Commands about clients go through."""
+        if isinstance(command, bytes) or command.name.startswith("client|"):
+            return False
+        writes = command.kind is _WRITE_KIND or command.name == "exec"
+        if self._frontend.pause_writes_only and not writes:
+            return False
+        self._flight = _PAUSED
+        self._frontend.held.append(self._resume)
+        return True
 
     def _answer(self, reply: bytes) -> None:
         self._at += 1
@@ -313,11 +409,13 @@ class Session:
         connection = self.connection
         connection.last_command = command.name
         outcome = command.handler(connection, request)
+        if command.name == "client|reply" and not connection.mode & MODE.SKIPPING:
+            self._mute(on=connection.is_muted)
         if isinstance(outcome, Control):
             self._flight, self._flight_covers = _CONTROL, self._covered
             self._flight_start = self._at
             self._at += 1
-            self._reply_plan = outcome.reply
+            self._control = outcome
             outcome.start(self)
         else:
             assert isinstance(outcome, bytes)
@@ -328,6 +426,8 @@ class Session:
 
     def _begin_puts(self) -> bool:
         """A run of SETs without options, as columns. False: what comes next is none."""
+        if self.connection.mode & MODE.SKIPPING:
+            return False
         requests = self._queue[self._at :] if self._at else self._queue
         columns = put_columns(requests, self._queue_bytes, self._frontend)
         if columns is None:
@@ -343,7 +443,9 @@ class Session:
         """A run of any writes."""
         batch = self._backend.batch
         start = batch.width
-        self._steps = plan_writes(self.connection, batch, self._queue, self._at)
+        is_alone = self.connection.mode & MODE.SKIPPING
+        queue = self._queue[: self._at + 1] if is_alone else self._queue
+        self._steps = plan_writes(self.connection, batch, queue, self._at)
         self._begin(_WRITES, len(self._steps))
         if batch.width > start:
             self._backend.submit(self, start, batch.width)
@@ -371,7 +473,8 @@ class Session:
     def _begin_reads(self) -> None:
         """Ask for a read of the longest run of reads."""
         queue = self._queue
-        stop = min(len(queue), self._at + RUN_COMMANDS_MAX)
+        is_alone = self.connection.mode & MODE.SKIPPING
+        stop = min(len(queue), self._at + (1 if is_alone else RUN_COMMANDS_MAX))
         if stop - self._at > 1 and not is_gets(queue[self._at : stop]):
             for at in range(self._at + 1, stop):
                 command = find(queue[at])
@@ -387,6 +490,9 @@ class Session:
         queue = self._queue
         while self._at < self._covered and not self._is_writing_paused and not self._is_closed:
             stop = min(self._covered, self._at + _READ_SLICE_COMMANDS)
+            is_alone = self.connection.mode & MODE.SKIPPING
+            if is_alone:
+                stop = self._at + 1
             requests = queue[self._at : stop]
             if len(requests) > 1 and is_gets(requests):
                 self._at = stop
@@ -404,3 +510,5 @@ class Session:
                 self._answer(reply)
                 if self._is_writing_paused:
                     return
+            if is_alone:
+                return

@@ -48,7 +48,7 @@ class Transfer:
         or Unavailable (nobody there to take over, or it took too long).
         """
         raft = self._raft
-        up = raft.peers_up()
+        up = [peer_id for peer_id in raft.peers_up() if peer_id in raft.peer_ids]
         if self._closed is not None:
             waiter.fail(self._closed)
         elif not raft.is_leader():

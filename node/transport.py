@@ -10,6 +10,11 @@
     forward           a peer's batch for the leader
     anything else     refused (P3, P5)
 
+No bytes of a peer stop this node. What cannot be true is a WireError, which costs the peer its
+link and nothing else: a term far above ours, an acknowledgement of what was never sent, a batch
+in another node's name, entries that contradict what is applied here (node.following). What is
+only false (a peer with the right credentials that lies) Raft does not defend against.
+
 PySyncObj is told of connections only while this node leads or stands (P17): see node.elections.
 
 On a crash nothing here is needed again: what was acknowledged is in the journal.
@@ -22,13 +27,14 @@ tests/node/test_simulation.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from node import wire
+from node.entry import Entry
 from node.errors import Fatal, Rejected
 from node.following import Following
 from node.journal import FileJournal
@@ -44,6 +50,18 @@ if TYPE_CHECKING:
 __all__ = ["Deliver", "FencedTransport", "RaftState"]
 
 
+TERM_STEP_MAX: Final = 1 << 24
+"""Elections lead no further above our term. Without it one message could use up all terms."""
+_WITH_TERM: Final = frozenset(
+    (
+        *(wire.APPEND, wire.ACK, wire.VOTE_REQUEST, wire.VOTE, wire.PRE_VOTE, wire.PRE_GRANT),
+        *(wire.HIGHER_TERM, wire.TIMEOUT_NOW, wire.READ_PROBE, wire.READ_ECHO),
+        wire.SNAPSHOT_BEGIN,
+    )
+)
+"""Messages whose first field is the term of their sender, or one that it seeks."""
+
+
 class RaftState(Protocol):
     """PySyncObj's state, as the fence reads it."""
 
@@ -56,6 +74,21 @@ class RaftState(Protocol):
     def observe_term(self, term: int) -> None: ...
     def propose(self, batch: bytes) -> bool: ...
     def kick(self) -> None: ...
+
+
+class LogWatch(Protocol):
+    """Who wants to know of membership entries (node.membership)."""
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Our log may have been truncated, and these entries may have been appended to it."""
+        ...
+
+
+class _Unwatched:
+    """The members never change."""
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Nothing."""
 
 
 class Deliver(Protocol):
@@ -87,6 +120,9 @@ class FencedTransport(Transport):  # type: ignore[misc]
     ) -> None:
         super().__init__(None, None, [])
         self._nodes = {peer_id: Node(peer_id) for peer_id in peer_ids}
+        """Everybody with whom we are linked: removed members too."""
+        self._member_ids = set(peer_ids)
+        self._watch: LogWatch = _Unwatched()
         self._links = links
         self._log = log
         self.leading = Leading(
@@ -120,8 +156,19 @@ class FencedTransport(Transport):  # type: ignore[misc]
     # -- connections: PySyncObj sees them only while it leads or stands (P17) -------------
 
     def peers_up(self) -> list[str]:
-        """Peers with an open link."""
-        return [peer_id for peer_id in self._nodes if self._links.is_up(peer_id)]
+        """Peers, voters and learners, with an open link."""
+        links = self._links
+        return [each for each in self._nodes if each in self._member_ids and links.is_up(each)]
+
+    def watch(self, watch: LogWatch) -> None:
+        """Tell somebody of each change of our log that is a peer's doing."""
+        self._watch = watch
+
+    def reconfigure(self, linked_ids: Collection[str], member_ids: Collection[str]) -> None:
+        """Whom we are linked with from now on, and which of them are voters or learners."""
+        self._nodes = {name: self._nodes.get(name) or Node(name) for name in sorted(linked_ids)}
+        self._member_ids = set(member_ids)
+        self.leading.reconfigure(member_ids)
 
     def show_connected(self) -> None:
         """Tell PySyncObj of every open link."""
@@ -136,13 +183,13 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def link_up(self, peer_id: str) -> None:
         """A link opened: nothing has been sent on it yet."""
         self.leading.forget_sent(peer_id)
-        if self._state.is_leader():
+        if self._state.is_leader() and peer_id in self._member_ids:
             self._onNodeConnected(self._nodes[peer_id])
 
     def link_down(self, peer_id: str) -> None:
         """A link closed, with all that it still carried."""
         self.leading.forget_sent(peer_id)
-        self._onNodeDisconnected(self._nodes[peer_id])
+        self._onNodeDisconnected(Node(peer_id))
 
     def became_leader(self) -> None:
         """A new term of our own."""
@@ -184,8 +231,14 @@ class FencedTransport(Transport):  # type: ignore[misc]
     # -- in -------------------------------------------------------------------------------
 
     def receive(self, peer_id: str, message: wire.Message) -> None:
-        """A checked message of a peer. Fatal leaves through here to the node's one door."""
+        """A checked message of a peer. Fatal leaves through here to the node's one door.
+
+        Raises:
+            WireError: it cannot be true. Nothing of it was used.
+        """
         kind = message[0]
+        if kind in _WITH_TERM and message[1] > self._state.term() + TERM_STEP_MAX:
+            raise wire.WireError(f"claims a term more than {TERM_STEP_MAX} above ours")
         if kind == wire.APPEND:
             self.following.on_append(peer_id, *message[1:])
         elif kind == wire.ACK:
@@ -213,7 +266,13 @@ class FencedTransport(Transport):  # type: ignore[misc]
             self.leading.on_ack(peer_id, next_index, reset, success)
 
     def _on_forward(self, peer_id: str, batch: bytes) -> None:
-        """A peer's batch for the leader. It sends again by itself if this is not the leader."""
+        """A peer's batch for the leader. It sends again by itself if this is not the leader.
+
+        In its own name: one in ours, of a later epoch, would have us take ourselves for wiped.
+        """
+        head = wire.head_of(batch)
+        if head is None or head.origin.rpartition(b":")[0] != peer_id.encode():
+            raise wire.WireError("a batch in another node's name")
         try:
             self._state.propose(batch)
         except Rejected as error:
@@ -236,17 +295,21 @@ class FencedTransport(Transport):  # type: ignore[misc]
                     last_log_term=last_term,
                 )
         elif kind == wire.VOTE:
-            if elections.counts(peer_id, message[1]):
-                self._deliver(peer_id, type="response_vote", term=message[1])
+            self._on_vote(peer_id, message[1])
         elif kind == wire.HIGHER_TERM:
             elections.on_higher_term(message[1])
         elif (
             kind == wire.TIMEOUT_NOW
             and message[1] == self._state.term()
             and peer_id == self._state.leader_id()
+            and elections.may_stand()
         ):
             self._deliver(peer_id, type="timeout_now", term=message[1])
             elections.begin_transfer()
+
+    def _on_vote(self, peer_id: str, term: int) -> None:
+        if self._elections.counts(peer_id, term):
+            self._deliver(peer_id, type="response_vote", term=term)
 
     def deliver_hopeless_vote_request(self, term: int) -> None:
         """Make PySyncObj a follower in a higher term without a vote: no log is worse."""
@@ -256,8 +319,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         )
         self._state.kick()
 
-    def _deliver(self, peer_id: str, **message: object) -> None:
+    def _deliver(self, peer_id: str, **message: Any) -> None:
         self._onMessageReceived(self._nodes[peer_id], message)
+        if message["type"] == "append_entries":
+            self._watch.observe(message.get("entries", ()))
         self._state.kick()
 
     # -- durability -------------------------------------------------------------------------
@@ -265,6 +330,8 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def on_durable(self) -> None:
         """The journal's sync is done: let go what waited for it."""
         self._elections.release()
+        for peer_id, term in self._elections.early_votes():
+            self._on_vote(peer_id, term)
         if self._state.is_leader():
             self.leading.on_durable()
         else:

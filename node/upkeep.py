@@ -6,6 +6,8 @@
                                        ->  a snapshot is made in the background
                       snapshot durable ->  the journal is cut below it, less retain_bytes, so
                                            that a peer a little behind needs no snapshot
+                      applied entries over journal.memory_bytes leave memory (node.backlog reads
+                      them from the files when a peer needs them)
     every second      free space below disk.reserve_bytes
                                        ->  hand leadership over, refuse writes (Unavailable)
                                            until there is room again
@@ -31,7 +33,6 @@ from node.logs import EventLog
 from node.raft import Raft
 from node.transfer import Transfer
 from statemachine import FileStateMachine
-from statemachine.frame import FRAME_HEADER_BYTES
 from statemachine.fs import FileSystem
 
 __all__ = ["Upkeep"]
@@ -133,6 +134,7 @@ class Upkeep:
         else:
             self._machine.maybe_checkpoint(now_s)
         self._cut()
+        self._raft.journal.forget_applied(self._raft.applied_index())
         if now_s >= self._next_disk_s:
             self._next_disk_s = now_s + _DISK_EVERY_S
             self._check_disk()
@@ -174,14 +176,7 @@ class Upkeep:
         journal = self._raft.journal
         if not journal:
             return 0, 0  # a new node: PySyncObj has not begun its log yet
-        retained_bytes = 0
-        place = index - journal.first_index
-        while 0 < place < len(journal):
-            retained_bytes += len(journal[place][0]) + FRAME_HEADER_BYTES
-            if retained_bytes > self._retain_bytes:
-                break
-            place -= 1
-        return journal.first_index + max(place, 0), retained_bytes
+        return journal.retained_from(index, self._retain_bytes)
 
     def _check_disk(self) -> None:
         free_bytes = self._disk.free_bytes(self._data_dir)

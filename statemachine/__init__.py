@@ -39,10 +39,10 @@ from statemachine.errors import (
 )
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_NOOP, PAYLOAD_BYTES_MAX
 from statemachine.fs import Disk, FileSystem
+from statemachine.incoming import SnapshotReceiver
 from statemachine.machine import FileStateMachine
-from statemachine.snapshot import SnapshotReceiver
 from statemachine.store import ALREADY_APPLIED, DUPLICATE, GAP, NotRun, Outcome, Refusal, Result
-from statemachine.wal import WalConfig
+from statemachine.wal_config import WalConfig
 
 __all__ = [
     "ALREADY_APPLIED",

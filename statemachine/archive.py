@@ -1,17 +1,28 @@
 """The images of one machine: begun, finished, carried away and installed.
 
-    begin      seal the WAL, start segment S, copy the view      owner's thread
-    write      S.img, and a snapshot directory if one is wanted  owner's thread or a job
-    finish     remove what S replaces, note the snapshot         owner's thread
-    install    a snapshot from elsewhere becomes S.img           owner's thread
+    begin      S: the segment that grows; freeze the store        owner's thread, no disk
+    job        write S.img, make the snapshot if one is wanted,   a thread of its own
+               remove what S replaces
+    finish     thaw the store                                     owner's thread, no disk
 
-Invariants: one image is written at a time; a checkpoint that nothing was applied after serves
-again; the owner's memory is only replaced (install, clear) after the new image is durable.
+    install    S: likewise; set the snapshot aside                owner's thread, a rename
+      job      copy or link to S.img.tmp, read and verify it,     a thread of its own
+               rename, remove what S replaces
+      finish   the state that was read becomes the machine's      owner's thread, no disk
+
+So neither pauses the owner, however large the store and however slow the disk. `run` and `clear`
+wait.
+
+Invariants: one job at a time; a checkpoint that nothing was applied after serves again; memory is
+only replaced (install, clear) after the new image is durable; what S replaces is removed only
+after S.img has its name for good. Entries that are applied while a snapshot is installed go to
+segment S, where they belong whatever comes of it.
 
 What a crash does: checkpoint.py and snapshot.py, step by step. What is not done here: no rule
 about entries (machine.py), no bytes (image.py).
 
-Proved by: tests/statemachine/test_checkpoint.py, tests/statemachine/test_snapshot.py
+Proved by: tests/statemachine/test_checkpoint.py, tests/statemachine/test_snapshot.py,
+tests/statemachine/test_background.py
 """
 
 from __future__ import annotations
@@ -23,29 +34,46 @@ from statemachine.checkpoint import (
     Checkpoint,
     CheckpointConfig,
     CheckpointRule,
+    cut_segments,
     prune_checkpoints,
     write_checkpoint,
 )
 from statemachine.commands import LogId, SnapshotMetadata
-from statemachine.errors import Corrupt, Rejected, Unsupported
+from statemachine.errors import Rejected
 from statemachine.fs import FileSystem
-from statemachine.image import Image, read_image
+from statemachine.image import Image
+from statemachine.incoming import read_snapshot, take_over
 from statemachine.job import Check, Job
-from statemachine.paths import SNAPSHOT_NAME, Paths
+from statemachine.layer import Columns
+from statemachine.paths import Paths
 from statemachine.recovery import Recovered
-from statemachine.snapshot import Snapshots, copy_verified, place_snapshot
+from statemachine.snapshot import Snapshots, place_snapshot
 from statemachine.store import Store, StoreParts
 from statemachine.terms import LogTerms
+from statemachine.wal import Wal
 
-__all__ = ["Archive"]
+__all__ = ["Archive", "Installed"]
+
+_FOLDED_PER_POLL = 512
+"""Under 2 ms."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """What a job leaves: both are durable."""
+class Installed:
+    """A snapshot that is durable as the newest checkpoint, and the state in it."""
+
+    metadata: SnapshotMetadata
+    store: Store
+    terms: LogTerms
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a job leaves. Everything in it is durable."""
 
     checkpoint: Checkpoint
     metadata: SnapshotMetadata | None
+    installed: Installed | None = None
 
 
 class Archive:
@@ -60,180 +88,206 @@ class Archive:
     ) -> None:
         self._disk = disk
         self._paths = paths
-        self._rule = CheckpointRule(config)
-        self._wal = recovered.wal
+        self._rule = CheckpointRule(config, recovered.checkpoint.size_bytes, len(recovered.store))
+        self._wal: Wal = recovered.wal
         self.checkpoint = recovered.checkpoint
         """The newest that is finished; sequence 0: none."""
         self.snapshots = Snapshots(disk, paths)
-        self._job: Job[_Written] | None = None
-        self._wal_bytes = recovered.wal_bytes - self._wal.appended_bytes
+        self._job: Job[_Done | Rejected] | None = None
+        self._installed: Installed | Rejected | None = None
+        self._frozen: Store | None = None
+        self._folding: Store | None = None
+        self._logged_before = recovered.wal_bytes - self._wal.appended_bytes
+        self._imaged_bytes = 0
         self.entries = recovered.entries
         """Entries in the WAL behind that checkpoint; the owner counts on."""
 
-    def due(self, now_s: float) -> bool:
-        """Whether it is time for a checkpoint, and none is being written."""
-        wal_bytes = self._wal_bytes + self._wal.appended_bytes
-        image_bytes = self.checkpoint.size_bytes
-        return self._rule.due(now_s, wal_bytes, self.entries, image_bytes) and not self._job
+    # When.
+
+    @property
+    def _logged_bytes(self) -> int:
+        """In all: what the WAL held at first, and what was appended since."""
+        return self._logged_before + self._wal.appended_bytes
+
+    def due(self, now_s: float, keys: int) -> bool:
+        """Whether it is time for a checkpoint of so many keys, and one can be begun without a
+        pause.
+        """
+        logged_bytes = self._logged_bytes
+        due = self._rule.due(
+            now_s,
+            wal_bytes=logged_bytes - self._imaged_bytes,
+            logged_bytes=logged_bytes,
+            entries=self.entries,
+            keys=keys,
+        )
+        return due and self.ready()
+
+    def ready(self) -> bool:
+        """Whether an image could be begun now without a pause. If not, it will be soon."""
+        if self._job is not None:
+            return False
+        return self._folding is None or self._folding.unfolded <= _FOLDED_PER_POLL
 
     @property
     def busy(self) -> bool:
-        """Whether an image is being written in the background."""
+        """Whether background work is under way."""
         return self._job is not None
 
-    def run(self, store: Store, terms: LogTerms, directory: Path | None) -> _Written:
+    # Images.
+
+    def run(self, store: Store, terms: LogTerms, directory: Path | None) -> SnapshotMetadata | None:
         """Make a checkpoint, and the snapshot of it in `directory` if that is given; wait."""
-        self.wait()
-        sequence, image = self._begin(store, terms, None)
-        written = _write(self._disk, self._paths, sequence, image, self.checkpoint, directory)
-        self._finish(written)
-        return written
+        self.start(store, terms, directory, None)
+        done = self.wait()
+        assert isinstance(done, _Done)
+        return done.metadata
 
     def start(
         self, store: Store, terms: LogTerms, directory: Path | None, now_s: float | None
     ) -> None:
-        """The same in the background; `poll` finishes it. The view is taken now."""
-        assert self._job is None, "the owner asks `busy` first"
-        sequence, image = self._begin(store, terms, now_s)
-        disk, paths, newest = self._disk, self._paths, self.checkpoint
+        """The same in the background; `poll` finishes it. The state is that of now."""
+        assert self._job is None, "the owner asks `ready` first, or waits"
+        self._rule.begun(now_s, len(store))
+        newest, image = self.checkpoint, None
+        sequence = newest.sequence
+        if not sequence or self.entries or newest.last != terms.last:
+            # The image needs what is logged from here on. A new segment for it, where that costs no
+            # wait, lets all before go; else the one that grows stays, and replay skips its head.
+            if self._wal.prepare():
+                self._wal.rotate(terms.last_index + 1)
+            sequence = self._wal.sequence
+            self._count_from_here()
+            self._frozen = store
+            image = Image(terms.last, terms.runs, store.freeze())
+        disk, paths, snapshots = self._disk, self._paths, self.snapshots
 
-        def work(check: Check) -> _Written:
-            return _write(disk, paths, sequence, image, newest, directory, check)
+        def work(check: Check) -> _Done:
+            checkpoint = newest
+            if image is not None:
+                checkpoint = write_checkpoint(disk, paths, sequence, image, check)
+            metadata = None
+            if directory is not None:
+                metadata = place_snapshot(disk, paths, checkpoint, directory)
+                snapshots.record(metadata)
+            _remove_replaced(disk, paths, sequence)
+            return _Done(checkpoint, metadata)
 
         self._job = Job("trimaran-image", work)
 
-    def _begin(
-        self, store: Store, terms: LogTerms, now_s: float | None
-    ) -> tuple[int, Image | None]:
-        """Segment and view of the next image; no image when the newest one still holds it all."""
-        self._rule.begun(now_s)
-        if self.checkpoint.sequence and not self.entries and self.checkpoint.last == terms.last:
-            return self.checkpoint.sequence, None
-        # 1 seal and start segment S, 2 copy the view: nothing is applied in between, so S holds
-        # exactly what the image does not. Crash before the image has its name: S is replayed
-        # like any other segment.
-        sequence = self._wal.rotate(terms.last_index + 1)
-        self._wal_bytes = -self._wal.appended_bytes
-        self.entries = 0
-        return sequence, Image(terms.last, terms.runs, store.view())
+    # Snapshots from elsewhere.
+
+    def start_install(self, metadata: SnapshotMetadata, directory: Path, last_index: int) -> None:
+        """Make the snapshot in `directory` the newest checkpoint, in the background; when it is
+        finished, `take_installed` returns the state in it, or why nothing was changed.
+
+        Args:
+            last_index: of the state that it replaces.
+        """
+        assert self._job is None, "the owner stops or awaits it first"
+        if self._wal.prepare():
+            self._wal.rotate(last_index + 1)
+        sequence = self._wal.sequence
+        disk, paths, snapshots = self._disk, self._paths, self.snapshots
+        temporary = paths.checkpoint_temporary(sequence)
+        own = directory == paths.incoming and disk.exists(directory)
+        source = snapshots.set_aside() if own else directory
+
+        def work(check: Check) -> _Done | Rejected:
+            try:
+                take_over(disk, source, temporary, link=own)
+                image = read_snapshot(disk, temporary, metadata, check)
+                store, terms = Store(), LogTerms(image.last, image.runs)
+                store.restore(image.parts)
+            except Rejected as refusal:
+                if disk.exists(temporary):
+                    disk.unlink(temporary)
+                if own:
+                    disk.remove_tree(source)
+                return refusal
+            # 1 rename, 2 fsync the directory, 3 only then remove what it replaces. Crash before
+            # 2: the old checkpoint and all its segments are there.
+            disk.rename(temporary, paths.checkpoint(sequence))
+            disk.sync_dir(paths.checkpoints)
+            if own:
+                snapshots.adopt(metadata)
+            snapshots.record(metadata)
+            _remove_replaced(disk, paths, sequence)
+            checkpoint = Checkpoint(
+                sequence, metadata.last_included, metadata.size_bytes, metadata.checksum
+            )
+            return _Done(checkpoint, metadata, Installed(metadata, store, terms))
+
+        self._job = Job("trimaran-install", work)
+
+    # What becomes of it.
 
     def poll(self) -> bool:
-        """Finish the background image if it is written; True when something was finished.
+        """Finish the background work if it is done; go on folding.
 
+        Returns: whether something was finished.
         Raises: Fatal when it failed.
         """
+        if self._folding is not None:
+            self._folding.fold(_FOLDED_PER_POLL)
         if self._job is None or self._job.running:
             return False
-        return self.wait()
+        return self.wait() is not None
 
-    def wait(self) -> bool:
-        """Wait for the background image and finish it."""
+    def take_installed(self) -> Installed | Rejected | None:
+        """What came of an install that was finished; None: there is no news."""
+        installed, self._installed = self._installed, None
+        return installed
+
+    def wait(self) -> _Done | Rejected | None:
+        """Wait for the background work and finish it."""
         job, self._job = self._job, None
         return self._finish(job.wait() if job is not None else None)
 
     def stop(self) -> None:
-        """Give the background image up; when it was written already, it is finished."""
+        """Give the background work up; when it was done already, it is finished."""
         job, self._job = self._job, None
         self._finish(job.stop() if job is not None else None)
 
     def abandon(self) -> None:
-        """End the background image, whatever comes of it: what it wrote, the next boot finds."""
+        """End the background work, whatever comes of it: what it wrote, the next boot finds."""
         job, self._job = self._job, None
         if job is not None:
             job.cancel()
 
-    def _finish(self, written: _Written | None) -> bool:
-        if written is None:
-            return False
-        self._replaced_by(written.checkpoint)
-        if written.metadata is not None:
-            self.snapshots.record(written.metadata)
-        return True
-
-    def _replaced_by(self, checkpoint: Checkpoint) -> None:
-        # The checkpoint's name is durable by now: only then may go what it replaces.
-        self.checkpoint = checkpoint
-        self._wal.cut(checkpoint.sequence)
-        prune_checkpoints(self._disk, self._paths, checkpoint.sequence)
-
-    def install(
-        self, metadata: SnapshotMetadata, directory: Path, last_index: int
-    ) -> tuple[Store, LogTerms]:
-        """Make the snapshot in `directory` the newest checkpoint; return the state in it.
-
-        Args:
-            last_index: of the state that it replaces.
-
-        Raises:
-            Rejected: it is not what its metadata says, or it cannot be read. Nothing has changed.
-        """
-        self.stop()
-        sequence = self._wal.sequence + 1
-        temporary = self._paths.checkpoint_temporary(sequence)
-        copy_verified(self._disk, directory / SNAPSHOT_NAME, temporary, metadata)
-        try:
-            store, terms = _read_snapshot(self._disk, temporary, metadata)
-        except Rejected:
-            self._disk.unlink(temporary)
-            raise
-        # 1 seal the WAL and start segment S, 2 rename, 3 fsync the directory, 4 only then remove
-        # what it replaces. Crash before 3: the old checkpoint and all its segments are there.
-        self._wal.rotate(last_index + 1)
-        self._disk.rename(temporary, self._paths.checkpoint(sequence))
-        self._disk.sync_dir(self._paths.checkpoints)
-        last = metadata.last_included
-        self._restart(Checkpoint(sequence, last, metadata.size_bytes, metadata.checksum))
-        if directory == self._paths.incoming:
-            self.snapshots.adopt_incoming(metadata)
-        self.snapshots.record(metadata)
-        return store, terms
+    def _finish(self, done: _Done | Rejected | None) -> _Done | Rejected | None:
+        if self._frozen is not None:
+            self._frozen.thaw()
+            self._folding, self._frozen = self._frozen, None
+        if isinstance(done, Rejected):
+            self._installed = done
+        elif done is not None:
+            if done.checkpoint is not self.checkpoint:
+                self._rule.written(done.checkpoint.size_bytes)
+            self.checkpoint = done.checkpoint
+            if done.installed is not None:
+                self._installed = done.installed
+                self._count_from_here()
+        return done
 
     def clear(self) -> None:
         """Make the empty state the newest checkpoint; forget all snapshots."""
-        self.stop()
+        assert self._job is None, "the owner stops it first"
         # Snapshots first: one that outlived the state would be ahead of it at boot.
         self.snapshots.clear()
         sequence = self._wal.rotate(1)
-        empty = Image(LogId(0, 0), (), StoreParts({}, {}, 0, {}))
-        self._restart(write_checkpoint(self._disk, self._paths, sequence, empty))
-
-    def _restart(self, checkpoint: Checkpoint) -> None:
+        self._count_from_here()
+        empty = Image(LogId(0, 0), (), StoreParts(Columns(), 0, {}))
+        self.checkpoint = write_checkpoint(self._disk, self._paths, sequence, empty)
         self._rule.begun(None)
-        self._wal_bytes = -self._wal.appended_bytes
+        _remove_replaced(self._disk, self._paths, sequence)
+
+    def _count_from_here(self) -> None:
+        self._imaged_bytes = self._logged_bytes
         self.entries = 0
-        self._replaced_by(checkpoint)
 
 
-def _write(
-    disk: FileSystem,
-    paths: Paths,
-    sequence: int,
-    image: Image | None,
-    newest: Checkpoint,
-    directory: Path | None,
-    check: Check = lambda: None,
-) -> _Written:
-    if image is not None:
-        newest = write_checkpoint(disk, paths, sequence, image, check)
-    if directory is None:
-        return _Written(newest, None)
-    return _Written(newest, place_snapshot(disk, paths, newest, directory))
-
-
-def _read_snapshot(
-    disk: FileSystem, path: Path, metadata: SnapshotMetadata
-) -> tuple[Store, LogTerms]:
-    file = disk.open_read(path)
-    try:
-        image = read_image(path, file)
-    except (Corrupt, Unsupported) as error:
-        # Not this machine's data: the sender's file is bad, ours is as it was.
-        raise Rejected(f"the snapshot cannot be read: {error}") from error
-    finally:
-        file.close()
-    if image.last != metadata.last_included:
-        raise Rejected(f"the snapshot is of {image.last}, not of {metadata.last_included}")
-    store = Store()
-    terms = LogTerms(image.last, image.runs)
-    store.restore(image.parts)
-    return store, terms
+def _remove_replaced(disk: FileSystem, paths: Paths, sequence: int) -> None:
+    # The checkpoint's name is durable by now: only then may go what it replaces.
+    cut_segments(disk, paths, sequence)
+    prune_checkpoints(disk, paths, sequence)

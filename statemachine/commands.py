@@ -70,7 +70,8 @@ WriteCommand = pb.WriteCommand
 Condition = pb.Condition
 ExpireCondition = pb.ExpireCondition
 
-BATCH_VERSION: Final = 1
+BATCH_VERSION: Final = 2
+"""2: transactions, and the operations from InsertMany on."""
 BATCH_HEADER: Final = struct.Struct("<BBHQQQ")
 assert BATCH_HEADER.size == 28  # the picture above
 _NOW_MS: Final = struct.Struct("<Q")
@@ -185,6 +186,12 @@ class BatchBuilder:
             self._close_columns()
         head = BATCH_HEADER.pack(BATCH_VERSION, len(origin), 0, 0, epoch, sequence)
         return b"".join((head, origin, *self._done))
+
+    def command_list(self) -> pb.CommandList:
+        """The commands alone: what a Transaction is made of."""
+        if self._keys:
+            self._close_columns()
+        return pb.CommandList.FromString(b"".join(self._done))
 
     def _close_columns(self) -> None:
         self._done += put_parts(self._keys, self._values)

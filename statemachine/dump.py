@@ -32,6 +32,7 @@ from statemachine.segment import (
     SEGMENT_HEADER_BYTES,
     WAL_MAGIC,
     read_segment,
+    segment_salt,
 )
 from statemachine.snapshot import METADATA_MAGIC, check_snapshot, read_metadata
 
@@ -62,6 +63,8 @@ def dump(path: Path, *, disk: FileSystem | None = None) -> Iterator[str]:
         yield from _image_lines(disk, path)
     elif magic == METADATA_MAGIC:
         yield from _metadata_lines(disk, path)
+    elif not magic:
+        yield "empty: a segment that was made ahead, or a file that a crash left unfinished"
     else:
         yield f"not a file of ours: it begins with {_show(magic)}"
 
@@ -82,13 +85,14 @@ def _segment_lines(path: Path, data: bytes, magic: bytes) -> Iterator[str]:
             name = "wal" if magic == WAL_MAGIC else "journal"
             yield (
                 f"{name} segment version={head.version} policy={POLICIES[head.policy]} "
-                f"sequence={head.sequence} first_index={head.first_index}"
+                f"sequence={head.sequence} first_index={head.first_index} "
+                f"before_bytes={head.before_bytes}"
             )
         except Fatal:
             pass  # The verdict says it.
     offset_bytes = SEGMENT_HEADER_BYTES
     while offset_bytes < len(data):
-        decoded = decode_frame(data, offset_bytes)
+        decoded = decode_frame(data, offset_bytes, segment_salt(data))
         if isinstance(decoded, str):
             break
         frame, end = decoded
@@ -141,17 +145,19 @@ def _image_lines(disk: FileSystem, path: Path) -> Iterator[str]:
     finally:
         file.close()
     parts = image.parts
+    columns = parts.columns
     yield (
         f"image last={image.last.index}@{image.last.term} clock_ms={parts.clock_ms} "
-        f"keys={len(parts.data)} leases={len(parts.deadlines)}"
+        f"keys={len(columns.values)} leases={len(columns.deadlines)}"
     )
     yield "terms " + (" ".join(f"{first}@{term}" for first, term in image.runs) or "none")
     for origin, (epoch, sequence) in sorted(parts.origins.items()):
         yield f"origin {_show(origin)} epoch={epoch} sequence={sequence}"
-    for key in sorted(parts.data):
-        deadline_ms = parts.deadlines.get(key)
-        lease = "" if deadline_ms is None else f" deadline_ms={deadline_ms}"
-        yield f"{_show(key)}={_show(parts.data[key])}{lease}"
+    for key in columns.order:
+        line = f"{_show(key)}={_show(columns.values[key])}"
+        line += f" created={columns.created[key]} modified={columns.modified[key]}"
+        deadline_ms = columns.deadlines.get(key)
+        yield line if deadline_ms is None else f"{line} deadline_ms={deadline_ms}"
     yield f"sha256={image.checksum.hex()} size_bytes={image.size_bytes}"
 
 

@@ -85,9 +85,11 @@ class Unsupported(Fatal):
     """The file is sound, but of a version that this program does not know."""
 
     def __init__(self, path: Path, found: int, known: int) -> None:
+        way_out = "run a newer version on this data directory"
+        if found < known:
+            way_out = "run the version that wrote it, or start with an empty directory"
         super().__init__(
-            f"{path} has format version {found}; this program reads up to {known}: "
-            f"run a newer version on this data directory"
+            f"{path} has format version {found}; this program reads version {known}: {way_out}"
         )
         self.path = path
 

@@ -8,11 +8,15 @@ entry. Integers are little-endian.
     | crc32c | n      | kind | 0 0 0  | index    | term     | durable    | payload |
     | u32    | u32    | u8   |        | u64      | u64      | u64        | n bytes |
     +--------+--------+------+--------+----------+----------+------------+-- - - --+
-    crc32c covers bytes 4 .. 36+n: a torn length fails it too.
+    crc32c goes on from the segment's salt over bytes 4 .. 36+n: a torn length fails it too.
 
-`durable` is how many bytes of this segment file were known to be synced when the frame was
-written. It is how recovery tells a torn tail from damage, so it never says too much: it is at
-most the frame's own offset.
+The salt is the checksum of the segment's own header. So what the blocks of a file held before they
+were its own, most likely another segment of the same log, is no frame of this one, byte for byte
+good as it may be.
+
+`durable` is how many bytes of this segment file, and with them all segments before it, were known
+to be synced when the frame was written; 0: not even those before. It is how recovery tells a torn
+tail from damage, so it never says too much: it is at most the frame's own offset.
 
 Invariants: n <= PAYLOAD_BYTES_MAX, checked before anything is allocated; the three zero bytes
 are zero (their place is kept for flags, and they make frames quick to find after a hole).
@@ -67,7 +71,6 @@ assert _CRC.size + _HEADER_REST.size == FRAME_HEADER_BYTES
 _ZEROS_AT: Final = 9
 _ZEROS: Final = re.compile(rb"\0{3,}")
 
-_crc32c_value = google_crc32c.value
 _crc32c_extend = google_crc32c.extend
 
 
@@ -88,7 +91,7 @@ class Frame:
 
 
 def encode_frame(
-    kind: int, index: int, term: int, durable_bytes: int, payload: bytes
+    kind: int, index: int, term: int, durable_bytes: int, payload: bytes, salt: int
 ) -> tuple[bytes, bytes]:
     """Header and payload, apart: for writev, so that the payload is never copied.
 
@@ -98,11 +101,11 @@ def encode_frame(
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"a payload of {len(payload)} bytes is over {PAYLOAD_BYTES_MAX}")
     rest = _HEADER_REST.pack(len(payload), kind, index, term, durable_bytes)
-    crc = _crc32c_extend(_crc32c_value(rest), payload)
+    crc = _crc32c_extend(_crc32c_extend(salt, rest), payload)
     return _CRC.pack(crc) + rest, payload
 
 
-def decode_frame(data: bytes, offset_bytes: int) -> tuple[Frame, int] | str:
+def decode_frame(data: bytes, offset_bytes: int, salt: int) -> tuple[Frame, int] | str:
     """The frame at an offset and the offset after it, or the reason why there is none.
 
     Never raises on what `data` holds. At the very end of `data` the reason is that it is cut;
@@ -118,7 +121,7 @@ def decode_frame(data: bytes, offset_bytes: int) -> tuple[Frame, int] | str:
     if end > len(data):
         return f"frame of {size_bytes} payload bytes is cut after {len(data) - payload_at}"
     payload = data[payload_at:end]
-    if _crc32c_extend(_crc32c_value(data[offset_bytes + 4 : payload_at]), payload) != crc:
+    if _crc32c_extend(_crc32c_extend(salt, data[offset_bytes + 4 : payload_at]), payload) != crc:
         return "frame checksum does not match"
     # The checksum vouches for the zeros too, but only as its writer left them.
     if data[offset_bytes + _ZEROS_AT : offset_bytes + 12] != b"\0\0\0":
@@ -126,7 +129,9 @@ def decode_frame(data: bytes, offset_bytes: int) -> tuple[Frame, int] | str:
     return Frame(kind, index, term, durable_bytes, payload), end
 
 
-def find_frames(data: bytes, start_bytes: int, durable_above_bytes: int) -> Iterator[int]:
+def find_frames(
+    data: bytes, start_bytes: int, durable_above_bytes: int, salt: int
+) -> Iterator[int]:
     """Offsets at or after `start_bytes` of good frames whose mark lies above a limit.
 
     It is asked once, after a bad frame: a good frame behind it whose mark lies above the bad
@@ -144,5 +149,5 @@ def find_frames(data: bytes, start_bytes: int, durable_above_bytes: int) -> Iter
             durable_bytes = _HEADER.unpack_from(data, offset_bytes)[5]
             if not durable_above_bytes < durable_bytes <= offset_bytes:
                 continue
-            if not isinstance(decode_frame(data, offset_bytes), str):
+            if not isinstance(decode_frame(data, offset_bytes, salt), str):
                 yield offset_bytes

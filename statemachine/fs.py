@@ -24,7 +24,7 @@ directory was not synced. `replace_file` is safe against both.
 Not done here: no retry (a failed fsync has already dropped pages), no O_DIRECT, no
 preallocation, no meaning: this file knows nothing of frames.
 
-Proved by: tests/statemachine/test_fs.py
+Proved by: tests/statemachine/test_fs.py, tests/statemachine/test_failing_calls.py
 """
 
 from __future__ import annotations
@@ -245,20 +245,23 @@ class Disk:
     def make_dir(self, path: Path) -> None:
         """Make the directory and its parents; one that is there already is fine.
 
-        The names of those that were made are synced: nobody can sync them later, as
-        nobody else knows which ones were new.
+        Their names are synced when it returns: nobody can sync them later, as nobody else knows
+        which ones were new.
         """
-        made: list[Path] = []
+        missing: list[Path] = []
         try:
-            probe = path
-            while not probe.exists():
-                made.append(probe)
-                probe = probe.parent
-            path.mkdir(parents=True, exist_ok=True)
+            while not path.exists():
+                missing.append(path)
+                path = path.parent
+            # 1 mkdir, 2 fsync the parent, then the next. Killed between 1 and 2, the last one that
+            # is there has a name that power loss still takes back, with all in it: sync it again.
+            if path.parent != path and os.access(path.parent, os.R_OK):
+                self.sync_dir(path.parent)
+            for directory in reversed(missing):
+                directory.mkdir(exist_ok=True)
+                self.sync_dir(directory.parent)
         except OSError as error:
             raise _failed(path, "mkdir", error) from error
-        for directory in made:
-            self.sync_dir(directory.parent)
 
     def remove_tree(self, path: Path) -> None:
         """Remove a directory and all below it; one that is not there is fine."""
@@ -271,7 +274,14 @@ class Disk:
 
     def exists(self, path: Path) -> bool:
         """Whether the name is there."""
-        return os.path.lexists(path)
+        # NB: not os.path.lexists, which takes any error for a no: what is "not there" gets removed.
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _failed(path, "stat", error) from error
+        return True
 
     def size_bytes(self, path: Path) -> int:
         """The size of the file."""

@@ -8,8 +8,8 @@
     snapshot:   the same image, to be carried    (snapshot.py)
 
 It knows no network, no Raft library, no clock and no event loop: entries come committed and
-in order, time comes inside the batches. All calls from one thread; images are written in a
-thread of their own from a copied view.
+in order, time comes inside the batches. All calls from one thread; images are written and read in a
+thread of their own, from a frozen view (records.py), so nothing waits for them.
 
 Invariants: what reached memory was in the WAL before; entries at or below last applied change
 nothing; indexes may jump forward (no-ops that were not told) and never go back; an error that
@@ -28,24 +28,26 @@ tests/statemachine/test_seed_defects.py, tests/statemachine/test_crash.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from statemachine.archive import Archive
+from statemachine.archive import Archive, Installed
 from statemachine.checkpoint import CheckpointConfig
 from statemachine.commands import LogId, SnapshotMetadata
 from statemachine.entries import Entry, RecoveryReport
 from statemachine.errors import Fatal, KVError, Rejected, Unavailable
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_NOOP, PAYLOAD_BYTES_MAX
 from statemachine.fs import Disk, FileSystem, Lock, ReadFile
+from statemachine.incoming import SnapshotReceiver
 from statemachine.paths import Paths
 from statemachine.reads import Reads
 from statemachine.recovery import recover
-from statemachine.snapshot import SnapshotReceiver
 from statemachine.store import ALREADY_APPLIED, Outcome, Store
 from statemachine.terms import LogTerms
-from statemachine.wal import WalConfig, WalFrame
+from statemachine.wal import WalFrame
+from statemachine.wal_config import WalConfig
 
 __all__ = ["FileStateMachine"]
 
@@ -86,6 +88,7 @@ class FileStateMachine(Reads):
         self._stopped = False
         self._closed = False
         self._lock: Lock | None = None
+        self._install_outcome: SnapshotMetadata | Rejected | None = None
         self._disk.make_dir(self._paths.directory)
         if lock:
             self._lock = self._disk.lock(self._paths.lock)
@@ -124,7 +127,7 @@ class FileStateMachine(Reads):
             raise self._unfit(index, term, KIND_BATCH, batch)
         try:
             self._wal.append_one(KIND_BATCH, index, term, batch)
-            outcome = self._store.apply_batch(batch)
+            outcome = self._store.apply_batch(batch, index)
         except BaseException as error:
             self._fail(error)
             raise
@@ -171,7 +174,10 @@ class FileStateMachine(Reads):
             self._wal.append(frames)
         outcomes: list[Outcome] = [ALREADY_APPLIED] * (len(entries) - len(frames))
         for kind, index, term, payload in frames:
-            outcomes.append(self._store.apply_batch(payload) if kind == KIND_BATCH else [])
+            if kind == KIND_BATCH:
+                outcomes.append(self._store.apply_batch(payload, index))
+            else:
+                outcomes.append([])
             self._terms.advance(index, term)
         self._archive.entries += len(frames)
         return outcomes
@@ -197,27 +203,41 @@ class FileStateMachine(Reads):
         """Write a checkpoint and cut the WAL; returns when it is durable."""
         self._check()
         with _FailStop(self):
+            self._settle(self._archive.wait)
             self._archive.run(self._store, self._terms, None)
 
     def maybe_checkpoint(self, now_monotonic_s: float) -> bool:
         """Start a checkpoint in the background if one is due; `poll_background` finishes it."""
         self._check()
         with _FailStop(self):
-            if not self._archive.due(now_monotonic_s):
+            if not self._archive.due(now_monotonic_s, len(self._store)):
                 return False
             self._archive.start(self._store, self._terms, None, now_monotonic_s)
             return True
 
     def poll_background(self) -> bool:
-        """To be called from a timer: finishes background images, syncs and marks an idle WAL.
+        """To be called from a timer: finishes background work, syncs and marks an idle WAL.
 
-        Returns: whether a checkpoint or snapshot was finished.
+        Returns: whether a checkpoint, snapshot or install was finished.
         Raises: Fatal when one failed.
         """
         self._check()
         with _FailStop(self):
             self._wal.poll()
-            return self._archive.poll()
+            return bool(self._settle(self._archive.poll))
+
+    def _settle(self, wait: Callable[[], object]) -> object:
+        """Call `wait`, and become what was installed, if something was."""
+        finished = wait()
+        installed = self._archive.take_installed()
+        if isinstance(installed, Installed):
+            # Entries applied meanwhile are in the WAL behind the image either way.
+            if installed.terms.last_index >= self._terms.last_index:
+                self._store, self._terms = installed.store, installed.terms
+            self._install_outcome = installed.metadata
+        elif installed is not None:
+            self._install_outcome = installed
+        return finished
 
     def generate_snapshot(
         self, directory: Path | None = None, last_included: LogId | None = None
@@ -231,24 +251,29 @@ class FileStateMachine(Reads):
         Raises: Rejected when it is another entry: a state cannot be had of the past.
         """
         self._check()
-        last = self._terms.last
-        if last_included is not None and last_included != last:
-            raise Rejected(f"a snapshot of {last_included} was asked for, the state is at {last}")
         with _FailStop(self):
+            self._settle(self._archive.wait)
+            last = self._terms.last
+            if last_included is not None and last_included != last:
+                raise Rejected(
+                    f"a snapshot of {last_included} was asked for, the state is at {last}"
+                )
             target = self._paths.snapshot(last) if directory is None else Path(directory)
-            written = self._archive.run(self._store, self._terms, target)
-        assert written.metadata is not None
-        return written.metadata
+            metadata = self._archive.run(self._store, self._terms, target)
+        assert metadata is not None
+        return metadata
 
     def start_snapshot(self) -> bool:
         """Start one in the background; `poll_background` finishes it and `snapshot_metadata` shows
-        it. False: an image is being written already, ask again later.
+        it. False: it could not begin without a pause now, ask again later.
         """
+        return self._start_image(self._paths.snapshot(self._terms.last))
+
+    def _start_image(self, place: Path | None) -> bool:
         self._check()
         with _FailStop(self):
-            if self._archive.busy:
+            if not self._archive.ready():
                 return False
-            place = self._paths.snapshot(self._terms.last)
             self._archive.start(self._store, self._terms, place, None)
             return True
 
@@ -263,11 +288,12 @@ class FileStateMachine(Reads):
         The caller closes the file; it stays readable when the snapshot is replaced.
         """
         self._check()
-        return self._archive.snapshots.open_newest()
+        with _FailStop(self):
+            return self._archive.snapshots.open_newest()
 
     def snapshot_receiver(self) -> SnapshotReceiver:
         """Collects an incoming snapshot for `apply_snapshot_from_file`."""
-        return SnapshotReceiver(self._disk, self._paths.incoming)
+        return SnapshotReceiver(self._disk, self._paths.incoming, _FailStop(self))
 
     def apply_snapshot_from_file(self, metadata: SnapshotMetadata, directory: Path) -> None:
         """Replace the whole state, durably, by the snapshot in `directory`: all or nothing.
@@ -277,15 +303,43 @@ class FileStateMachine(Reads):
                 included entry), or unreadable. Nothing changed.
         """
         self._check()
+        self._check_newer(metadata)
+        with _FailStop(self):
+            self._settle(self._archive.stop)
+        self.start_install(metadata, directory)
+        with _FailStop(self):
+            self._settle(self._archive.wait)
+        if isinstance(self._install_outcome, Rejected):
+            raise self._install_outcome
+
+    def start_install(self, metadata: SnapshotMetadata, directory: Path) -> bool:
+        """The same in the background, while the old state goes on: `poll_background` swaps it in,
+        and `install_outcome` tells. False: other background work is under way, ask again later.
+
+        Raises: Rejected when it is older than the state.
+        """
+        self._check()
+        self._check_newer(metadata)
+        with _FailStop(self):
+            if self._archive.busy:
+                return False
+            self._install_outcome = None
+            self._archive.start_install(metadata, Path(directory), self._terms.last_index)
+            return True
+
+    def _check_newer(self, metadata: SnapshotMetadata) -> None:
         if metadata.last_included.index < self._terms.last_index:
             raise Rejected(
                 f"the snapshot of {metadata.last_included} is older than the state, "
                 f"which is at {self._terms.last}"
             )
-        with _FailStop(self):
-            self._store, self._terms = self._archive.install(
-                metadata, Path(directory), self._terms.last_index
-            )
+
+    @property
+    def install_outcome(self) -> SnapshotMetadata | Rejected | None:
+        """Of the last `start_install`: what is installed, or why nothing was changed; None: it is
+        still under way, or there was none.
+        """
+        return self._install_outcome
 
     # Raft's bookkeeping, by the seed's names.
 
@@ -316,13 +370,8 @@ class FileStateMachine(Reads):
             self._wal.record()
 
     def flush_async(self) -> bool:
-        """Start a checkpoint in the background; False: one is being written already."""
-        self._check()
-        with _FailStop(self):
-            if self._archive.busy:
-                return False
-            self._archive.start(self._store, self._terms, None, None)
-            return True
+        """Start a checkpoint in the background; False: it could not begin without a pause now."""
+        return self._start_image(None)
 
     def save_hard_state(self) -> None:
         """All hard state is in the WAL and in the images, so this is `flush`."""
@@ -332,6 +381,7 @@ class FileStateMachine(Reads):
         """As new, durably: keys, leases, clock, origins, last applied, snapshots. Keeps running."""
         self._check()
         with _FailStop(self):
+            self._settle(self._archive.stop)
             self._archive.clear()
             self._store, self._terms = Store(), LogTerms()
 
@@ -355,7 +405,7 @@ class FileStateMachine(Reads):
         """Flush and answer nothing until `start`. Harmless when stopped, failed or closed."""
         if self._refusal is None:
             with _FailStop(self):
-                self._archive.wait()
+                self._settle(self._archive.wait)
                 self.flush()
             self._stopped, self._refusal = True, _stopped
 
@@ -392,7 +442,7 @@ class FileStateMachine(Reads):
         self._refusal = lambda: Fatal(reason)
 
 
-class _FailStop:
+class _FailStop(AbstractContextManager[None]):
     """Around what may fail half-way: whatever is not a plain refusal ends the machine."""
 
     __slots__ = ("_machine",)

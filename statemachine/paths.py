@@ -7,6 +7,7 @@
       snapshot/metadata.bin               what is known of the last snapshot
       snapshot/<index>@<term>/            snapshot.bin (an image) and metadata.bin
       snapshot/incoming.tmp/              one that is being received
+      snapshot/installing.tmp/            one that was received and is being installed
 
 Invariants: sequences have 16 digits, so names sort as they count. A name that ends in `.tmp` is
 unfinished work and goes at boot. A checkpoint's number is the first segment that is replayed on
@@ -31,6 +32,7 @@ __all__ = [
     "SNAPSHOT_NAME",
     "Paths",
     "checkpoint_sequence",
+    "segment_name",
     "segment_sequence",
     "snapshot_place",
 ]
@@ -73,8 +75,12 @@ class Paths:
     def incoming(self) -> Path:
         return self.snapshots / f"incoming{TEMPORARY_SUFFIX}"
 
+    @property
+    def installing(self) -> Path:
+        return self.snapshots / f"installing{TEMPORARY_SUFFIX}"
+
     def segment(self, sequence: int) -> Path:
-        return self.wal / f"{sequence:016d}.wal"
+        return self.wal / segment_name(sequence)
 
     def checkpoint(self, sequence: int) -> Path:
         return self.checkpoints / f"{sequence:016d}.img"
@@ -84,6 +90,11 @@ class Paths:
 
     def snapshot(self, last: LogId) -> Path:
         return self.snapshots / f"{last.index:020d}@{last.term:020d}"
+
+
+def segment_name(sequence: int) -> str:
+    """What a segment's file is called."""
+    return f"{sequence:016d}.wal"
 
 
 def segment_sequence(name: str) -> int | None:

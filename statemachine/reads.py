@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statemachine.commands import LogId
 from statemachine.entries import Scan
 from statemachine.errors import KVError
+from statemachine.keyspace import Change
+from statemachine.layer import Record
 from statemachine.store import Store
 from statemachine.terms import LogTerms
 
@@ -59,6 +61,20 @@ class Reads:
         """The absolute deadline; None: no such key, or no deadline (ask `exists`)."""
         self._check()
         return self._store.deadline_ms(key)
+
+    def facts(self, key: bytes) -> Record | None:
+        """Value, revisions (indexes of batches) and deadline in one; None: no such key."""
+        self._check()
+        return self._store.facts(key)
+
+    @property
+    def changes(self) -> list[Change] | None:
+        """See Keyspace.changes. To be set again after a snapshot was installed."""
+        return self._store.changes
+
+    @changes.setter
+    def changes(self, changes: list[Change] | None) -> None:
+        self._store.changes = changes
 
     def scan_prefix(
         self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None

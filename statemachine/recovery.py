@@ -3,7 +3,8 @@
     1 remove unfinished files                     checkpoint/*.tmp, wal/*.tmp
     2 load the newest checkpoint S                none: the empty state, S = 1
     3 read segments S, S+1, ... and replay        frames at or below the image's index: skipped
-    4 cut the torn tail of the newest segment, and sync what was read
+      to the end of the log                       the first tear, or the last byte
+    4 drop the segments behind it, cut the torn tail, and sync what was read
     5 remove checkpoints and segments below S
 
 Nothing is changed before 4 but unfinished files, so a refusal leaves the evidence as it was, and a
@@ -12,9 +13,9 @@ crash anywhere in between finds the same state again: recovery writes nothing th
 What proves damage, with file, offset and reason (Corrupt):
 * the newest checkpoint does not check out. An older one is never taken in its place: the WAL
   it needs is gone, and the state would go back without a word;
-* a segment is missing: S itself (it was synced before the checkpoint got its name), or one
-  between two others; or the oldest begins behind the image;
-* bytes that had been synced do not check out (segment.py);
+* a segment is missing: S itself (its name was synced before the checkpoint got its own), or
+  one between two others; or the oldest begins behind the image;
+* bytes that had been synced do not check out, or are missing (segment.py);
 * a term falls, or a frame is of a kind that no WAL holds.
 
 Invariants: last applied never goes back below what the files hold; a batch is applied at most
@@ -33,6 +34,7 @@ from pathlib import Path
 from statemachine.checkpoint import (
     NO_CHECKPOINT,
     Checkpoint,
+    cut_segments,
     newest_checkpoint,
     prune_checkpoints,
     read_checkpoint,
@@ -41,11 +43,18 @@ from statemachine.entries import RecoveryReport, TornTail
 from statemachine.errors import Corrupt, Rejected
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_MARK, KIND_NOOP, Frame
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem
-from statemachine.paths import Paths, segment_sequence
-from statemachine.segment import POLICIES, WAL_MAGIC, SegmentContents, read_segment
+from statemachine.paths import Paths, segment_name, segment_sequence
+from statemachine.segment import (
+    POLICIES,
+    WAL_MAGIC,
+    SegmentContents,
+    read_segment,
+    vouches_for_earlier,
+)
 from statemachine.store import Store
 from statemachine.terms import LogTerms
-from statemachine.wal import Wal, WalConfig
+from statemachine.wal import Wal
+from statemachine.wal_config import WalConfig
 
 __all__ = ["DirectoryState", "Recovered", "read_directory", "recover"]
 
@@ -59,7 +68,7 @@ class Recovered:
     wal: Wal
     checkpoint: Checkpoint
     wal_bytes: int
-    """Bytes of the frames behind the checkpoint."""
+    """Bytes of the entries behind the checkpoint."""
     entries: int
     """How many entries those are."""
     report: RecoveryReport
@@ -76,12 +85,14 @@ class DirectoryState:
     skipped: int = 0
     wal_bytes: int = 0
     newest: int = 0
-    """Sequence of the newest segment with a header; 0: there is none."""
+    """Sequence of the segment in which the log ends; without one, of the place before the next."""
     contents: SegmentContents | None = None
     """What that segment holds."""
     torn: TornTail | None = None
-    headless: Path | None = None
-    """A segment that a crash interrupted while it was made; it holds nothing."""
+    older: list[Path] = field(default_factory=list)
+    """The segments that were replayed before that one."""
+    dropped: list[Path] = field(default_factory=list)
+    """Segments behind the end of the log: never synced, never vouched for."""
 
 
 def recover(
@@ -101,7 +112,7 @@ def recover(
     if state.checkpoint.sequence:
         # The name was seen, but a crash may still take it back: make it stay, then remove.
         disk.sync_dir(paths.checkpoints)
-        removed += _prune(disk, paths, state.checkpoint.sequence, wal)
+        removed += _prune(disk, paths, state.checkpoint.sequence)
     sequence = state.checkpoint.sequence
     report = RecoveryReport(
         checkpoint=paths.checkpoint(sequence) if sequence else None,
@@ -164,30 +175,65 @@ def _segments(disk: FileSystem, paths: Paths, checkpoint_sequence: int) -> list[
 
 
 def _replay_segments(disk: FileSystem, paths: Paths, state: DirectoryState) -> None:
-    checkpoint = state.checkpoint
-    sequences = _segments(disk, paths, checkpoint.sequence)
-    for sequence in sequences:
+    sequences = _segments(disk, paths, state.checkpoint.sequence)
+    state.newest = max(state.checkpoint.sequence - 1, 0)
+    for position, sequence in enumerate(sequences):
         path = paths.segment(sequence)
-        is_last = sequence == sequences[-1]
-        contents = read_segment(path, disk.read_bytes(path), WAL_MAGIC, newest=is_last)
-        if contents.torn is not None and not contents.good_bytes:
-            if sequence == checkpoint.sequence:
-                raise Corrupt(path, 0, f"{contents.torn}; its checkpoint came after it")
-            # The crash came while it was made; the one before had been synced whole.
-            state.headless = path
+        data = disk.read_bytes(path)
+        contents = read_segment(path, data, WAL_MAGIC, newest=True)
+        later = [paths.segment(each) for each in sequences[position + 1 :]]
+        if contents.torn is not None and _is_vouched_for(disk, later):
+            read_segment(path, data, WAL_MAGIC, newest=False)  # Raises, and says why.
+        headless = contents.torn is not None and not contents.good_bytes
+        if headless or not _follows(disk, path, contents, sequence, later, state):
+            state.dropped = [path, *later]
+            state.newest = sequence - 1
             return
-        if contents.sequence != sequence:
-            raise Corrupt(path, 0, f"holds segment {contents.sequence}")
-        if sequence == sequences[0] and contents.first_index > checkpoint.last.index + 1:
-            reason = f"begins at index {contents.first_index}, the image ends at {checkpoint.last}"
-            raise Corrupt(path, 0, reason)
+        if state.contents is not None:
+            state.older.append(paths.segment(state.newest))
         for offset_bytes, frame in contents.frames:
             _replay_frame(path, offset_bytes, frame, state)
+        state.newest, state.contents = sequence, contents
         if contents.torn is not None:
             dropped_bytes = contents.file_bytes - contents.good_bytes
             state.torn = TornTail(path, contents.good_bytes, dropped_bytes, contents.torn)
-        state.wal_bytes += contents.good_bytes
-        state.newest, state.contents = sequence, contents
+            state.dropped = later
+            return
+
+
+def _is_vouched_for(disk: FileSystem, later: list[Path]) -> bool:
+    return any(vouches_for_earlier(path, disk.read_bytes(path), WAL_MAGIC) for path in later)
+
+
+def _follows(
+    disk: FileSystem,
+    path: Path,
+    contents: SegmentContents,
+    sequence: int,
+    later: list[Path],
+    state: DirectoryState,
+) -> bool:
+    """Whether the segment goes on where the log ends so far.
+
+    False: the segment before lost its end, as it may: nobody had said that it was synced.
+    """
+    if contents.sequence != sequence:
+        raise Corrupt(path, 0, f"holds segment {contents.sequence}")
+    before = state.contents
+    if before is None:
+        if contents.first_index > state.checkpoint.last.index + 1:
+            last = state.checkpoint.last
+            reason = f"begins at index {contents.first_index}, the image ends at {last}"
+            raise Corrupt(path, 0, reason)
+        return True
+    if contents.before_bytes in (0, before.good_bytes):
+        return True
+    before_path, ends = path.with_name(segment_name(state.newest)), before.good_bytes
+    reason = f"ends after {ends} bytes, and had {contents.before_bytes} when the next was begun"
+    if contents.before_bytes < ends or _is_vouched_for(disk, [path, *later]):
+        raise Corrupt(before_path, ends, reason)
+    state.torn = TornTail(before_path, ends, contents.file_bytes, reason)
+    return False
 
 
 def _replay_frame(path: Path, offset_bytes: int, frame: Frame, state: DirectoryState) -> None:
@@ -202,9 +248,10 @@ def _replay_frame(path: Path, offset_bytes: int, frame: Frame, state: DirectoryS
     if frame.term < terms.last_term:
         raise Corrupt(path, offset_bytes, f"term falls from {terms.last_term} to {frame.term}")
     if frame.kind == KIND_BATCH:
-        state.store.apply_batch(frame.payload)
+        state.store.apply_batch(frame.payload, frame.index)
     terms.advance(frame.index, frame.term)
     state.applied += 1
+    state.wal_bytes += frame.size_bytes
 
 
 def _open_wal(
@@ -216,11 +263,17 @@ def _open_wal(
     removed: list[str],
 ) -> Wal:
     """Step 4: the log, cut and synced, ready to grow."""
-    if state.headless is not None:
-        # Its name is gone for good (resume and rotate sync the directory) before anything is
-        # appended to the segment before it, which would else be taken for sealed.
-        disk.unlink(state.headless)
-        removed.append(f"{paths.wal.name}/{state.headless.name}")
+    for path in reversed(state.dropped):
+        # Newest first, each for good: a crash must not leave a gap, nor one of them behind what
+        # is appended from here on.
+        disk.unlink(path)
+        disk.sync_dir(paths.wal)
+        removed.append(f"{paths.wal.name}/{path.name}")
+    for path in state.older:
+        # Read, so about to be answered from; it may still have been on its way to the disk.
+        log = disk.open_log(path, create=False)
+        log.sync()
+        log.close()
     wal = Wal(disk, paths, config, monotonic, state.newest)
     next_index = state.terms.last_index + 1
     contents = state.contents
@@ -232,15 +285,15 @@ def _open_wal(
         offset_bytes, mark = contents.frames[-1]
         if mark.durable_bytes == offset_bytes:
             recorded_bytes = contents.good_bytes  # All but the mark itself is recorded.
-    wal.resume(contents.good_bytes, recorded_bytes)
+    wal.resume(contents.good_bytes, recorded_bytes, contents.salt)
     if POLICIES[contents.policy] != config.sync:
         wal.rotate(next_index)  # The header of a segment says how all of it was synced.
     return wal
 
 
-def _prune(disk: FileSystem, paths: Paths, sequence: int, wal: Wal) -> list[str]:
-    old = [name for name in disk.list_dir(paths.wal) if (segment_sequence(name) or 0) < sequence]
-    wal.cut(sequence)
-    removed = [f"{paths.wal.name}/{name}" for name in old if segment_sequence(name)]
-    names = prune_checkpoints(disk, paths, sequence)
-    return removed + [f"{paths.checkpoints.name}/{name}" for name in names]
+def _prune(disk: FileSystem, paths: Paths, sequence: int) -> list[str]:
+    segments = cut_segments(disk, paths, sequence)
+    images = prune_checkpoints(disk, paths, sequence)
+    return [f"{paths.wal.name}/{name}" for name in segments] + [
+        f"{paths.checkpoints.name}/{name}" for name in images
+    ]

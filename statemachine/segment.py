@@ -2,34 +2,38 @@
 
 The WAL and the Raft journal are runs of segment files with rising sequence numbers.
 
-    0       8         12       13     16         24            32                60      64
-    +-------+---------+--------+------+----------+-------------+-----------------+-------+
-    | magic | version | policy | 0    | sequence | first index | reserved, zero  | crc32c|
-    | 8     | u32     | u8     | 3    | u64      | u64         | 28              | u32   |
-    +-------+---------+--------+------+----------+-------------+-----------------+-------+
-    | frames (frame.py), one after the other, to the end of the file                     |
-    crc32c covers bytes 0 .. 60. Integers are little-endian.
+    0       8         12       13     16         24            32              40     60      64
+    +-------+---------+--------+------+----------+-------------+---------------+------+-------+
+    | magic | version | policy | 0    | sequence | first index | bytes before  | 0    | crc32c|
+    | 8     | u32     | u8     | 3    | u64      | u64         | u64           | 20   | u32   |
+    +-------+---------+--------+------+----------+-------------+---------------+------+-------+
+    | frames (frame.py), one after the other, to the end of the file                          |
+    crc32c covers bytes 0 .. 60, and salts the frames. Integers are little-endian.
 
 `policy` is how the file was synced (0 always, 1 interval, 2 checkpoint); `sequence` counts the
-segments of a log, by one; no frame's index lies below `first index`.
-
-Making the next segment: 1 sync the old file, 2 write the new header, 3 fsync it, 4 fsync the
-directory, 5 only then write frames. So all but the newest segment were synced whole.
+segments of a log, by one; no frame's index lies below `first index`; `bytes before` is the size
+of the segment before when this one was begun (0: not said).
 
 What may be missing after a crash (DESIGN "Durability"). Writes that were not synced may be lost
-in any order, so a hole with good frames behind it is legal there, and damage below:
+in any order, so a hole with good frames behind it is legal there, and damage below what a frame
+calls durable:
 
     | header | good ... good | bad | ?????? |
                              ^ bad at
-    an older segment                                    damage: it was synced before the next
-    newest, a good frame in ?????? with a mark above it damage: that byte had been synced
-    newest, else                                        torn: the log ends at `bad at`; the owner
-                                                        cuts it there and reports
+    a good frame in ?????? with a mark above it          damage: that byte had been synced
+    a later segment vouches for the ones before it       damage: this one had been synced whole
+    else                                                 torn: the log ends at `bad at`; the owner
+                                                         cuts it there, drops what follows, reports
+
+A segment vouches for all before it when any of its frames carries a mark above 0, or when its
+policy is not `checkpoint`: then the one before is synced before the next is made. Under
+`checkpoint` nobody waits for that sync, and the first frames of a segment carry 0. A segment that
+ends too early without a bad byte shows by `bytes before` of the next one.
 
 No mark in front of the bad frame can tell: a mark is never above its own frame's offset.
 
-A header that is short or bad, with nothing behind it, in the newest segment: the crash came
-between 2 and 3, the file holds nothing (torn at 0; the owner removes it).
+A header that is short or bad is torn (at 0: the file holds nothing) unless a good frame behind it
+carries a mark: a mark above 0 covers the header.
 
 What is not done here: nothing is cut or removed, no file is opened. An owner that truncates a
 segment syncs it before it writes again, and writes no mark above the cut.
@@ -58,15 +62,17 @@ __all__ = [
     "SegmentContents",
     "read_segment",
     "segment_header",
+    "segment_salt",
+    "vouches_for_earlier",
 ]
 
 WAL_MAGIC: Final = b"TRIMWAL\0"
 JOURNAL_MAGIC: Final = b"TRIMJNL\0"
-SEGMENT_VERSION: Final = 1
+SEGMENT_VERSION: Final = 2
 POLICIES: Final = ("always", "interval", "checkpoint")
 """Names of the sync policies, by their number in the header."""
 
-_HEADER: Final = struct.Struct("<8sIB3xQQ28x")
+_HEADER: Final = struct.Struct("<8sIB3xQQQ20x")
 _CRC: Final = struct.Struct("<I")
 SEGMENT_HEADER_BYTES: Final = 64
 assert _HEADER.size + _CRC.size == SEGMENT_HEADER_BYTES  # the picture above
@@ -79,12 +85,15 @@ class SegmentContents:
     `good_bytes` is where the log ends in this file; `torn` says why that is before
     `file_bytes`, None when it is not. `durable_bytes` is the highest mark that was found.
     A segment whose header is torn has good_bytes 0, sequence 0 and no frames.
+    `before_bytes`: of the segment before, 0 when it is not said. `salt`: of its frames.
     """
 
     version: int = 0
     policy: int = 0
     sequence: int = 0
     first_index: int = 0
+    before_bytes: int = 0
+    salt: int = 0
     frames: list[tuple[int, Frame]] = field(default_factory=list)
     durable_bytes: int = 0
     good_bytes: int = 0
@@ -92,10 +101,18 @@ class SegmentContents:
     file_bytes: int = 0
 
 
-def segment_header(magic: bytes, policy: int, sequence: int, first_index: int) -> bytes:
+def segment_header(
+    magic: bytes, policy: int, sequence: int, first_index: int, before_bytes: int = 0
+) -> bytes:
     """The first 64 bytes of a segment file."""
-    rest = _HEADER.pack(magic, SEGMENT_VERSION, policy, sequence, first_index)
+    rest = _HEADER.pack(magic, SEGMENT_VERSION, policy, sequence, first_index, before_bytes)
     return rest + _CRC.pack(google_crc32c.value(rest))
+
+
+def segment_salt(header: bytes) -> int:
+    """What the checksums of the segment's frames start from."""
+    salt: int = _CRC.unpack_from(header, SEGMENT_HEADER_BYTES - _CRC.size)[0]
+    return salt
 
 
 def read_segment(path: Path, data: bytes, magic: bytes, *, newest: bool) -> SegmentContents:
@@ -103,7 +120,7 @@ def read_segment(path: Path, data: bytes, magic: bytes, *, newest: bool) -> Segm
 
     Args:
         magic: WAL_MAGIC or JOURNAL_MAGIC.
-        newest: no segment of a higher sequence was ever synced.
+        newest: no later segment vouches for this one.
 
     Raises:
         Corrupt: bytes that had been synced are not those that were written.
@@ -112,17 +129,46 @@ def read_segment(path: Path, data: bytes, magic: bytes, *, newest: bool) -> Segm
     contents = SegmentContents(file_bytes=len(data))
     reason = _header_problem(path, data, magic)
     if reason is not None:
-        # Frames are written only after the header was synced: with anything behind it, or in
-        # a sealed segment, a bad header cannot be a crash.
-        if not newest or len(data) > SEGMENT_HEADER_BYTES:
+        if not newest or _has_mark(data):
             raise Corrupt(path, 0, reason)
         contents.torn = reason
         return contents
-    _, contents.version, contents.policy, contents.sequence, contents.first_index = (
-        _HEADER.unpack_from(data)
-    )
+    (
+        _,
+        contents.version,
+        contents.policy,
+        contents.sequence,
+        contents.first_index,
+        contents.before_bytes,
+    ) = _HEADER.unpack_from(data)
+    contents.salt = segment_salt(data)
     _read_frames(path, data, contents, newest=newest)
     return contents
+
+
+def vouches_for_earlier(path: Path, data: bytes, magic: bytes) -> bool:
+    """Whether this segment shows that all before it had been synced whole.
+
+    Raises: Unsupported, Corrupt on another kind of file.
+    """
+    if _header_problem(path, data, magic) is None:
+        policy: int = _HEADER.unpack_from(data)[2]
+        if POLICIES[policy] != "checkpoint":
+            return True
+    return _has_mark(data)
+
+
+def _has_mark(data: bytes) -> bool:
+    # The header may be damaged: then the salt as it stands there is right, or, if that is what was
+    # damaged, the one that the rest of the header gives.
+    if len(data) < SEGMENT_HEADER_BYTES:
+        return False
+    computed: int = google_crc32c.value(data[: SEGMENT_HEADER_BYTES - _CRC.size])
+    return any(
+        True
+        for salt in {segment_salt(data), computed}
+        for _ in find_frames(data, SEGMENT_HEADER_BYTES, 0, salt)
+    )
 
 
 def _header_problem(path: Path, data: bytes, magic: bytes) -> str | None:
@@ -131,14 +177,14 @@ def _header_problem(path: Path, data: bytes, magic: bytes) -> str | None:
     (crc,) = _CRC.unpack_from(data, SEGMENT_HEADER_BYTES - _CRC.size)
     if google_crc32c.value(data[: SEGMENT_HEADER_BYTES - _CRC.size]) != crc:
         return "segment header checksum does not match"
-    found_magic, version, policy, _, _ = _HEADER.unpack_from(data)
+    found_magic, version, policy, _, _, _ = _HEADER.unpack_from(data)
     if found_magic != magic:
         raise Corrupt(path, 0, f"magic is {found_magic!r}, not {magic!r}: another kind of file")
     # Every version keeps the first 12 bytes and the checksum in the last 4 of 64.
-    if version > SEGMENT_VERSION:
+    if version != SEGMENT_VERSION:
         raise Unsupported(path, version, SEGMENT_VERSION)
-    if version < 1 or policy >= len(POLICIES):
-        raise Corrupt(path, 0, f"segment version {version}, policy {policy} make no sense")
+    if policy >= len(POLICIES):
+        raise Corrupt(path, 0, f"there is no sync policy {policy}")
     return None
 
 
@@ -147,7 +193,7 @@ def _read_frames(path: Path, data: bytes, contents: SegmentContents, *, newest: 
     mark_bytes = 0
     reason: str | None = None
     while offset_bytes < len(data):
-        decoded = decode_frame(data, offset_bytes)
+        decoded = decode_frame(data, offset_bytes, contents.salt)
         if isinstance(decoded, str):
             reason = decoded
             break
@@ -164,7 +210,7 @@ def _read_frames(path: Path, data: bytes, contents: SegmentContents, *, newest: 
         return
     if not newest:
         raise Corrupt(path, offset_bytes, f"{reason}, in a segment that was synced whole")
-    for witness_bytes in find_frames(data, offset_bytes + 1, offset_bytes):
+    for witness_bytes in find_frames(data, offset_bytes + 1, offset_bytes, contents.salt):
         raise Corrupt(
             path,
             offset_bytes,

@@ -4,6 +4,7 @@
     snapshot/<index>@<term>/metadata.bin    what it is: the directory counts once this is there
     snapshot/metadata.bin                   the last snapshot's, wherever it lies
     snapshot/incoming.tmp/                  one that is being received; goes at boot
+    snapshot/installing.tmp/                one that is being installed; goes at boot
 
     metadata.bin   0       8         12      16            16+n
                    +-------+---------+-------+-------------+--------+
@@ -16,12 +17,7 @@ Invariants: a snapshot is never ahead of what the machine holds durably (it *is*
 metadata.bin comes last, so a directory with it is whole; the two newest directories are kept; an
 open ReadFile survives their removal.
 
-Installing: 1 copy to checkpoint/S.img.tmp, hashing what is copied, 2 compare size and SHA-256,
-3 read the copy, 4 seal the WAL, 5 fsync, rename, fsync directory, 6 swap memory, 7 remove the old.
-Up to 4 nothing has changed and the old state goes on; a crash before 5 finds the old state, one
-after it the new.
-
-What it does not do: resume a broken transfer, or send one (the node does).
+What it does not do: receive or install one (incoming.py), or send one (the node does).
 
 Proved by: tests/statemachine/test_snapshot.py
 """
@@ -44,12 +40,11 @@ from statemachine.commands import (
     encode_snapshot_metadata,
 )
 from statemachine.errors import Corrupt, Rejected, Unsupported
-from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, WriteFile, replace_file
+from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, ReadFile, replace_file
 from statemachine.paths import METADATA_NAME, SNAPSHOT_NAME, Paths, snapshot_place
 
 __all__ = [
     "METADATA_MAGIC",
-    "SnapshotReceiver",
     "Snapshots",
     "check_snapshot",
     "copy_verified",
@@ -199,12 +194,17 @@ class Snapshots:
             path = paths.snapshots / name
             # Removing a directory is not atomic either: half of one is unfinished as well.
             whole = disk.exists(path / METADATA_NAME) and disk.exists(path / SNAPSHOT_NAME)
-            if (snapshot_place(name) and not whole) or path == paths.incoming:
+            if (snapshot_place(name) and not whole) or path in (paths.incoming, paths.installing):
                 disk.remove_tree(path)
                 self.removed.append(f"{paths.snapshots.name}/{name}")
             elif name.endswith(TEMPORARY_SUFFIX):
                 disk.unlink(path)
                 self.removed.append(f"{paths.snapshots.name}/{name}")
+        for place in self.places():
+            # A kill leaves names that only the page cache knows. What is shown has to stay: Raft's
+            # journal is cut on its account.
+            disk.sync_dir(paths.snapshot(place))
+        disk.sync_dir(paths.snapshots)
         self.metadata: SnapshotMetadata | None = None
         """Of the last snapshot; None: there is none."""
         if disk.exists(paths.snapshot_record):
@@ -234,11 +234,20 @@ class Snapshots:
         for place in self.places()[:-KEPT_MAX]:
             self._disk.remove_tree(self._paths.snapshot(place))
 
-    def adopt_incoming(self, metadata: SnapshotMetadata) -> None:
-        """Keep the received snapshot, now installed, as this machine's own."""
+    def set_aside(self) -> Path:
+        """Give the received snapshot, which is about to be installed, a place that the next
+        transfer leaves alone; return it.
+        """
+        if self._disk.exists(self._paths.installing):  # Of an install that was given up.
+            self._disk.remove_tree(self._paths.installing)
+        self._disk.rename(self._paths.incoming, self._paths.installing)
+        return self._paths.installing
+
+    def adopt(self, metadata: SnapshotMetadata) -> None:
+        """Keep what was set aside, now installed, as this machine's own."""
         target = self._paths.snapshot(metadata.last_included)
         self._disk.remove_tree(target)
-        self._disk.rename(self._paths.incoming, target)
+        self._disk.rename(self._paths.installing, target)
         self._disk.sync_dir(self._paths.snapshots)
 
     def clear(self) -> None:
@@ -248,6 +257,7 @@ class Snapshots:
         for place in self.places():
             self._disk.remove_tree(self._paths.snapshot(place))
         self._disk.remove_tree(self._paths.incoming)
+        self._disk.remove_tree(self._paths.installing)
         self._disk.sync_dir(self._paths.snapshots)
         self.metadata = None
 
@@ -264,69 +274,3 @@ class Snapshots:
             except FileNotFoundError:
                 continue  # It is being made at this moment: the one before serves.
         return None
-
-
-class SnapshotReceiver:
-    """Collects one incoming snapshot. A crash, `abort` or the next `begin` forgets it."""
-
-    def __init__(self, disk: FileSystem, directory: Path) -> None:
-        self._disk = disk
-        self._directory = directory
-        self._file: WriteFile | None = None
-        self._metadata: SnapshotMetadata | None = None
-        self._sha256 = hashlib.sha256()
-        self.received_bytes = 0
-
-    def begin(self, metadata: SnapshotMetadata) -> None:
-        """Start over, empty: what an earlier transfer left is gone."""
-        self.abort()
-        self._disk.make_dir(self._directory)
-        self._file = self._disk.open_write(self._directory / SNAPSHOT_NAME)
-        self._metadata = metadata
-        self._sha256 = hashlib.sha256()
-        self.received_bytes = 0
-
-    def write(self, chunk: bytes) -> None:
-        """The next bytes.
-
-        Raises: Rejected when there are more than the metadata said; the transfer is over then.
-        """
-        file, metadata = self._begun()
-        if self.received_bytes + len(chunk) > metadata.size_bytes:
-            self.abort()
-            raise Rejected(f"the snapshot is longer than the {metadata.size_bytes} bytes it names")
-        file.write(chunk)
-        self._sha256.update(chunk)
-        self.received_bytes += len(chunk)
-
-    def finish(self) -> Path:
-        """All was sent: check it, make it durable, return its directory, ready to be applied.
-
-        Raises: Rejected when size or SHA-256 do not match; the transfer is over then.
-        """
-        file, metadata = self._begun()
-        if self.received_bytes != metadata.size_bytes:
-            received_bytes = self.received_bytes
-            self.abort()
-            raise Rejected(f"{received_bytes} of {metadata.size_bytes} snapshot bytes were sent")
-        if self._sha256.digest() != metadata.checksum:
-            self.abort()
-            raise Rejected("the SHA-256 of the received snapshot is not the one it names")
-        file.sync()
-        file.close()
-        self._file = None
-        write_metadata(self._disk, self._directory / METADATA_NAME, metadata)
-        return self._directory
-
-    def abort(self) -> None:
-        """Forget what came so far."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._metadata = None
-        self._disk.remove_tree(self._directory)
-
-    def _begun(self) -> tuple[WriteFile, SnapshotMetadata]:
-        if self._file is None or self._metadata is None:
-            raise Rejected("no snapshot transfer was begun")
-        return self._file, self._metadata

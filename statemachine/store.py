@@ -9,7 +9,8 @@ and in order: of each origin and epoch, sequences run 1, 2, 3... without holes; 
 epoch starts at 1 and ends the older ones. A duplicate or gap changes nothing else.
 
 Invariants: the state after a batch depends on the state before and the batch's bytes alone:
-no clock, no randomness, no order of dicts. A batch that no replica can read yields one
+no clock, no randomness, no order of dicts; a view (`freeze`) or how far it is folded
+changes nothing that anyone can see. A batch that no replica can read yields one
 refusal and counts: if its head is sound its sequence is used up, or the origin would be
 stuck behind a gap for ever.
 
@@ -25,18 +26,21 @@ import enum
 import hashlib
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from statemachine.commands import BatchHead, read_commands, read_head
 from statemachine.errors import Rejected
 from statemachine.keyspace import EXPIRE_PER_BATCH_MAX, Keyspace
-from statemachine.rules import Refusal, Result, run
+from statemachine.layer import Columns
+from statemachine.rules import Fetched, Refusal, Result, run
 
 __all__ = [
     "ALREADY_APPLIED",
     "DUPLICATE",
     "EXPIRE_PER_BATCH_MAX",
     "GAP",
+    "Fetched",
     "NotRun",
     "Outcome",
     "Refusal",
@@ -69,9 +73,8 @@ Outcome = list[Result] | NotRun
 class StoreParts:
     """Everything that a store is, as plain values: what an image holds."""
 
-    data: dict[bytes, bytes]
-    deadlines: dict[bytes, int]
-    """Absolute, in ms; every key is in `data`. Some may be due: a batch expires only so many."""
+    columns: Columns
+    """The keys. Some deadlines may be due: a batch expires only so many."""
     clock_ms: int
     origins: dict[bytes, tuple[int, int]]
     """Node id -> (epoch, last sequence)."""
@@ -79,14 +82,15 @@ class StoreParts:
 
 # Digest: fixed-width heads in front of each run of bytes, so that no two states look alike.
 _DIGEST_STATE: Final = struct.Struct("<QQQ")  # clock_ms, keys, origins
-_DIGEST_KEY: Final = struct.Struct("<QQQ")  # key bytes, value bytes, deadline_ms or 0
+_DIGEST_KEY: Final = struct.Struct("<QQQQQ")  # key, value bytes, created, modified, deadline or 0
+_DIGEST_STEP_KEYS: Final = 1024
 _DIGEST_ORIGIN: Final = struct.Struct("<QQQ")  # origin bytes, epoch, last sequence
 
 
 class Store(Keyspace):
     """Keys, leases, clock and origins; empty when new. All calls from one thread.
 
-    `data`, `leases`, `clock_ms` and `origins` are there to be read, not to be changed.
+    `clock_ms` and `origins` are there to be read, not to be changed.
     """
 
     __slots__ = ("origins",)
@@ -95,8 +99,11 @@ class Store(Keyspace):
         super().__init__()
         self.origins: dict[bytes, tuple[int, int]] = {}
 
-    def apply_batch(self, batch: bytes) -> Outcome:
+    def apply_batch(self, batch: bytes, revision: int) -> Outcome:
         """Same state and batch, same outcome and state, on every replica and at every replay.
+
+        Args:
+            revision: the batch's Raft index; what changes in it is marked with this.
 
         A batch that no replica can read yields [Refusal].
 
@@ -107,6 +114,7 @@ class Store(Keyspace):
             head = read_head(batch)
         except Rejected as error:
             return [Refusal("ERR", str(error))]
+        self.revision = revision
         self.advance(head.now_ms)
         if head.origin:
             not_run = self._admit(head)
@@ -133,42 +141,53 @@ class Store(Keyspace):
         return None
 
     def digest(self) -> bytes:
-        """SHA-256 over keys in order, values, leases, clock and origins: 32 bytes.
+        """SHA-256 over keys in order, values, revisions, leases, clock and origins: 32 bytes.
 
         Equal on all replicas that applied the same batches. About 1 us a key.
         """
         state = hashlib.sha256()
-        state.update(_DIGEST_STATE.pack(self.clock_ms, len(self.data), len(self.origins)))
-        for key in self._order.between(None, None):
-            value = self.data[key]
-            deadline_ms = self.leases.deadline_ms(key) or 0
-            head = _DIGEST_KEY.pack(len(key), len(value), deadline_ms)
-            state.update(b"".join((head, key, value)))
+        records = self._records
+        state.update(_DIGEST_STATE.pack(self.clock_ms, len(records), len(self.origins)))
+        rows, pack = records.rows(), _DIGEST_KEY.pack
+        while step := list(islice(rows, _DIGEST_STEP_KEYS)):
+            parts: list[bytes] = []
+            for key, value, created, modified, deadline_ms in step:
+                facts = pack(len(key), len(value), created, modified, deadline_ms or 0)
+                parts += (facts, key, value)
+            state.update(b"".join(parts))
         for origin, (epoch, sequence) in sorted(self.origins.items()):
             state.update(_DIGEST_ORIGIN.pack(len(origin), epoch, sequence) + origin)
         return state.digest()
 
-    def view(self) -> StoreParts:
-        """A copy of everything at this moment. Values are shared: only pointers are copied."""
-        return StoreParts(
-            data=self.data.copy(),
-            deadlines=self.leases.deadlines(),
-            clock_ms=self.clock_ms,
-            origins=self.origins.copy(),
-        )
+    def freeze(self) -> StoreParts:
+        """Everything at this moment. Nobody changes it before `thaw`; another thread may read it.
+
+        One view at a time. Costs nothing, and 3 us for each key that is still `unfolded`.
+        """
+        return StoreParts(self._records.freeze(), self.clock_ms, self.origins.copy())
+
+    def thaw(self) -> None:
+        """The view is done with. Harmless when there is none."""
+        self._records.thaw()
+
+    @property
+    def unfolded(self) -> int:
+        """How many keys that were written during the last view are still to be folded in."""
+        return self._records.unfolded
+
+    def fold(self, keys_max: int) -> None:
+        """Fold some in, about 3 us each; every write folds a few as well."""
+        self._records.fold(keys_max)
 
     def restore(self, parts: StoreParts) -> None:
-        """Become these parts, in place of everything. Takes the dicts over.
+        """Become these parts, in place of everything. Takes them over.
 
         Raises:
             Rejected: the parts do not fit together. Nothing has changed.
         """
-        if not parts.deadlines.keys() <= parts.data.keys():
+        columns = parts.columns
+        if not columns.deadlines.keys() <= columns.values.keys():
             raise Rejected("a deadline belongs to a key that is not there")
         self.clock_ms = parts.clock_ms
-        self.replace(parts.data, parts.deadlines)
+        self.replace(columns)
         self.origins = parts.origins
-
-    def reset(self) -> None:
-        """As new: no keys, leases or origins, and the clock at 0."""
-        self.restore(StoreParts(data={}, deadlines={}, clock_ms=0, origins={}))

@@ -1,9 +1,9 @@
-"""Commands of the connection itself: PING, HELLO, AUTH, SELECT, CLIENT and their kin.
+"""Commands of the connection itself: PING, HELLO, AUTH, SELECT, READONLY and their kin.
 
 All are LOCAL: they touch the Connection and nothing else. There is one database, number 0, and
 one user, "default", whose password is client.requirepass.
 
-Does not do: ACL users, CLIENT KILL, PAUSE, REPLY, TRACKING: answered as unknown subcommands.
+Does not do: ACL users; CLIENT (clients).
 
 Proved by: tests/node/test_commands.py, tests/node/test_session.py
 """
@@ -13,24 +13,20 @@ from __future__ import annotations
 from typing import Final
 
 from node.commands.spec import SYNTAX_ERROR, parse_integer
-from node.connection import NAME_BYTES_MAX, Connection
+from node.connection import MODE, NAME_BYTES_MAX, Connection
 from node.reads import Level
-from node.replies import NIL, OK, Text, bulk, encode, error_line, integer
+from node.replies import OK, bulk, encode, error_line
 from node.resp import Request
 from node.version import REDIS_VERSION
 
 __all__ = [
+    "BAD_NAME",
+    "acl_whoami",
     "asking",
     "auth",
-    "client_getname",
-    "client_id",
-    "client_info",
-    "client_list",
-    "client_no_evict",
-    "client_setinfo",
-    "client_setname",
     "echo",
     "hello",
+    "is_name",
     "ping",
     "quit_",
     "readonly",
@@ -49,7 +45,7 @@ _HELLO_NEEDS_AUTH: Final = error_line(
     "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "
     "select the RESP protocol version at the same time"
 )
-_BAD_NAME: Final = error_line(
+BAD_NAME: Final = error_line(
     "ERR Client names cannot contain spaces, newlines or special characters."
 )
 
@@ -57,6 +53,8 @@ _BAD_NAME: Final = error_line(
 def ping(connection: Connection, request: Request) -> bytes:
     if len(request) > 2:
         return error_line("ERR wrong number of arguments for 'ping' command")
+    if connection.mode & MODE.SUBSCRIBED:
+        return b"*2\r\n$4\r\npong\r\n" + bulk(request[1] if len(request) == 2 else b"")
     return bulk(request[1]) if len(request) == 2 else b"+PONG\r\n"
 
 
@@ -104,6 +102,11 @@ def auth(connection: Connection, request: Request) -> bytes:
     return OK if _log_in(connection, user, request[-1]) else _WRONG_PASSWORD
 
 
+def is_name(name: bytes) -> bool:
+    """Printable and without blanks, as it stands in CLIENT LIST."""
+    return len(name) <= NAME_BYTES_MAX and all(33 <= byte <= 126 for byte in name)
+
+
 def hello(connection: Connection, request: Request) -> bytes:
     """HELLO [protocol [AUTH user password] [SETNAME name]]: all of it, or nothing."""
     protocol = connection.protocol
@@ -124,8 +127,8 @@ def hello(connection: Connection, request: Request) -> bytes:
             at += 3
         elif option == b"SETNAME" and at + 1 < len(request):
             name = request[at + 1]
-            if not _is_name(name):
-                return _BAD_NAME
+            if not is_name(name):
+                return BAD_NAME
             at += 2
         else:
             return error_line(b"ERR Syntax error in HELLO option '" + request[at] + b"'")
@@ -136,18 +139,24 @@ def hello(connection: Connection, request: Request) -> bytes:
     if name is not None:
         connection.name = name
     connection.protocol = protocol
+    connection.note_subscriptions()
+    mode = connection.frontend.config.client.announce
     return encode(
         {
             "server": "redis",
             "version": REDIS_VERSION,
             "proto": protocol,
             "id": connection.id,
-            "mode": "cluster",
+            "mode": mode,
             "role": "master" if connection.backend.is_leader else "replica",
             "modules": [],
         },
         protocol,
     )
+
+
+def acl_whoami(_connection: Connection, _request: Request) -> bytes:
+    return bulk(b"default")
 
 
 # How fresh reads are.
@@ -166,91 +175,3 @@ def readwrite(connection: Connection, _request: Request) -> bytes:
 def asking(_connection: Connection, _request: Request) -> bytes:
     """There is one shard and nothing migrates: nobody is ever sent to ask."""
     return OK
-
-
-# CLIENT.
-
-
-def _is_name(name: bytes) -> bool:
-    """Printable and without blanks, as it stands in CLIENT LIST."""
-    return len(name) <= NAME_BYTES_MAX and all(33 <= byte <= 126 for byte in name)
-
-
-def client_id(connection: Connection, _request: Request) -> bytes:
-    return integer(connection.id)
-
-
-def client_getname(connection: Connection, _request: Request) -> bytes:
-    # NB: Redis answers "no name" with a null bulk string in both protocols' own null.
-    return bulk(connection.name) if connection.name else NIL[connection.protocol]
-
-
-def client_setname(connection: Connection, request: Request) -> bytes:
-    if not _is_name(request[2]):
-        return _BAD_NAME
-    connection.name = request[2]
-    return OK
-
-
-def client_setinfo(connection: Connection, request: Request) -> bytes:
-    attribute, value = request[2].lower(), request[3]
-    if attribute not in (b"lib-name", b"lib-ver"):
-        return error_line(b"ERR Unrecognized option '" + request[2] + b"'")
-    if not _is_name(value):
-        return error_line(
-            b"ERR " + attribute + b" cannot contain spaces, newlines or special characters."
-        )
-    if attribute == b"lib-name":
-        connection.library_name = value
-    else:
-        connection.library_version = value
-    return OK
-
-
-def client_no_evict(_connection: Connection, request: Request) -> bytes:
-    """NO-EVICT and NO-TOUCH: nothing is evicted here and no key knows when it was touched."""
-    return OK if request[2].upper() in (b"ON", b"OFF") else SYNTAX_ERROR
-
-
-def _line(connection: Connection, now_ms: int) -> bytes:
-    fields = (
-        ("id", b"%d" % connection.id),
-        ("addr", connection.address.encode()),
-        ("laddr", connection.local_address.encode()),
-        ("name", connection.name),
-        ("age", b"%d" % max(0, (now_ms - connection.connected_ms) // 1000)),
-        ("flags", b"r" if connection.level is Level.EVENTUAL else b"N"),
-        ("db", b"0"),
-        ("cmd", connection.last_command.encode()),
-        ("user", b"default"),
-        ("resp", b"%d" % connection.protocol),
-        ("lib-name", connection.library_name),
-        ("lib-ver", connection.library_version),
-    )
-    return b" ".join(name.encode() + b"=" + value for name, value in fields) + b"\n"
-
-
-def client_info(connection: Connection, _request: Request) -> bytes:
-    return encode(Text(_line(connection, connection.backend.now_ms())), connection.protocol)
-
-
-def client_list(connection: Connection, request: Request) -> bytes:
-    """CLIENT LIST [TYPE normal] [ID id ...]"""
-    connections = connection.frontend.connections
-    chosen = list(connections.values())
-    options = request[2:]
-    if options and options[0].upper() == b"TYPE" and len(options) == 2:
-        kind = options[1].lower()
-        if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
-            return error_line(b"ERR Unknown client type '" + options[1] + b"'")
-        chosen = chosen if kind == b"normal" else []
-    elif options and options[0].upper() == b"ID" and len(options) > 1:
-        ids = [parse_integer(word) for word in options[1:]]
-        if any(number is None or number < 1 for number in ids):
-            return error_line("ERR Invalid client ID")
-        chosen = [connections[number] for number in ids if number in connections]
-    elif options:
-        return SYNTAX_ERROR
-    now_ms = connection.backend.now_ms()
-    text = b"".join(_line(one, now_ms) for one in chosen)
-    return encode(Text(text), connection.protocol)

@@ -8,8 +8,12 @@ Why itself: a stock RedisCluster that is sent to a dead node burns its ten retri
 names a dead or unknown leader as primary, and SLOTS, which clients dial from, names no dead
 replica either. NODES and SHARDS show every member with its state, as they are read by people.
 
-Does not do: COUNTKEYSINSLOT and GETKEYSINSLOT (keys are not kept by slot: each would walk all
-of them), and all that changes a cluster: MEET, ADDSLOTS, FAILOVER...
+With client.announce = "standalone" all of it is refused, in Redis's words.
+
+Keys are not kept by slot: COUNTKEYSINSLOT and GETKEYSINSLOT walk all of them, and are refused
+above KEYS_MAX keys.
+
+Does not do: all that changes a cluster: MEET, ADDSLOTS, FAILOVER...
 
 Proved by: tests/node/test_commands_cluster.py
 """
@@ -17,26 +21,52 @@ Proved by: tests/node/test_commands_cluster.py
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
-from node.commands.spec import SLOTS_COUNT, key_slot
+from node.commands.keys import KEYS_MAX
+from node.commands.spec import (
+    NOT_AN_INTEGER,
+    SLOTS_COUNT,
+    Control,
+    Handler,
+    Plan,
+    key_slot,
+    parse_integer,
+)
 from node.config import Member
 from node.connection import Connection
-from node.replies import Text, encode, integer
+from node.replies import Text, encode, error_line, integer
 from node.resp import Request
 
 __all__ = [
+    "certain_replicas",
     "cluster_id",
+    "countkeysinslot",
+    "getkeysinslot",
     "info",
     "keyslot",
     "myid",
     "myshardid",
     "nodes",
+    "only_in_cluster_mode",
     "primary_first",
     "shards",
     "slots",
 ]
 
+_NO_CLUSTER: Final = error_line("ERR This instance has cluster support disabled")
 _LAST_SLOT = SLOTS_COUNT - 1
+
+
+def only_in_cluster_mode(handler: Handler) -> Handler:
+    """The handler, unless this port says that it is no cluster."""
+
+    def guarded(connection: Connection, request: Request) -> bytes | Plan | Control:
+        if connection.frontend.config.client.announce != "cluster":
+            return _NO_CLUSTER
+        return handler(connection, request)
+
+    return guarded
 
 
 def cluster_id(member_id: str) -> str:
@@ -55,6 +85,35 @@ def primary_first(connection: Connection) -> list[Member]:
 
 def keyslot(_connection: Connection, request: Request) -> bytes:
     return integer(key_slot(request[2]))
+
+
+def _keys_in_slot(connection: Connection, word: bytes) -> list[bytes] | bytes:
+    """Or the error reply."""
+    slot = parse_integer(word)
+    if slot is None:
+        return NOT_AN_INTEGER
+    if not 0 <= slot < SLOTS_COUNT:
+        return error_line("ERR Invalid slot")
+    machine = connection.machine
+    if len(machine) > KEYS_MAX:
+        return error_line(f"ERR keys are not kept by slot: refused above {KEYS_MAX} keys")
+    keys, _ = machine.keys_page(None, KEYS_MAX)
+    return [key for key in keys if key_slot(key) == slot]
+
+
+def countkeysinslot(connection: Connection, request: Request) -> bytes:
+    found = _keys_in_slot(connection, request[2])
+    return found if isinstance(found, bytes) else integer(len(found))
+
+
+def getkeysinslot(connection: Connection, request: Request) -> bytes:
+    count = parse_integer(request[3])
+    if count is None:
+        return NOT_AN_INTEGER
+    if count < 0:
+        return error_line("ERR Invalid number of keys")
+    found = _keys_in_slot(connection, request[2])
+    return found if isinstance(found, bytes) else encode(found[:count], connection.protocol)
 
 
 def myid(connection: Connection, _request: Request) -> bytes:
@@ -125,6 +184,12 @@ def nodes(connection: Connection, _request: Request) -> bytes:
             words.append(f"0-{_LAST_SLOT}")
         lines.append(" ".join(words) + "\n")
     return encode(Text("".join(lines).encode()), connection.protocol)
+
+
+def certain_replicas(connection: Connection) -> int:
+    """So many nodes besides this one have what was acknowledged: a majority of the voters has."""
+    seats = connection.backend.member_list()["members"]
+    return len([seat for seat in seats if seat["role"] == "voter"]) // 2
 
 
 def info(connection: Connection, _request: Request) -> bytes:

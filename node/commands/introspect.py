@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from node.commands.glob import compile_glob
 from node.commands.spec import SYNTAX_ERROR, Command, keys_of
 from node.connection import Connection
+from node.glob import compile_glob
 from node.replies import Names, Status, encode, error_line, integer
 from node.resp import Request
 
@@ -109,7 +109,7 @@ def getkeys(connection: Connection, request: Request) -> bytes:
         found = found.subcommands.get(whole[1].lower())
     if found is None:
         return error_line("ERR Invalid command specified")
-    if found.keys[0] == 0:
+    if found.keys[0] == 0 and not found.numkeys:
         return error_line("ERR The command has no key arguments")
     if not found.accepts(len(whole)):
         return error_line("ERR Invalid number of arguments specified for command")

@@ -8,7 +8,7 @@ Walking: keys are in order, SCAN's cursor stands for the last key returned
 (node.connection.Cursors). One call looks at SCAN_KEYS_MAX keys at most, whatever COUNT says,
 and KEYS refuses above KEYS_MAX: the loop that answers it also sends the heartbeats.
 
-Does not do: COPY, RENAME, RANDOMKEY, OBJECT: later.
+Does not do: take away by condition, move, OBJECT, RANDOMKEY (moving).
 
 Proved by: tests/node/test_commands.py, tests/node/test_differential.py
 """
@@ -18,10 +18,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from node.commands.glob import compile_glob
 from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Plan, parse_integer
 from node.commands.strings import number_plan, ok_plan
 from node.connection import Connection
+from node.glob import compile_glob
 from node.replies import encode, error_line, integer
 from node.resp import Request
 from statemachine.commands import TIME_MS_MAX, ExpireCondition, WriteCommand
@@ -41,6 +41,7 @@ __all__ = [
     "pexpiretime",
     "pttl",
     "scan",
+    "scan_place",
     "ttl",
     "type_of",
 ]
@@ -63,20 +64,20 @@ _NO_DEADLINE: Final = b":-1\r\n"
 
 
 def exists(connection: Connection, request: Request) -> bytes:
-    return integer(sum(map(connection.backend.machine.exists, request[1:])))
+    return integer(sum(map(connection.machine.exists, request[1:])))
 
 
 def type_of(connection: Connection, request: Request) -> bytes:
-    return b"+string\r\n" if connection.backend.machine.exists(request[1]) else b"+none\r\n"
+    return b"+string\r\n" if connection.machine.exists(request[1]) else b"+none\r\n"
 
 
 def dbsize(connection: Connection, _request: Request) -> bytes:
-    return integer(len(connection.backend.machine))
+    return integer(len(connection.machine))
 
 
 def _deadline_ms(connection: Connection, key: bytes) -> int | bytes:
     """The deadline, or the reply where there is none."""
-    machine = connection.backend.machine
+    machine = connection.machine
     deadline_ms = machine.deadline_ms(key)
     if deadline_ms is None:
         return _NO_DEADLINE if machine.exists(key) else _NO_KEY
@@ -116,7 +117,7 @@ def pexpiretime(connection: Connection, request: Request) -> bytes:
 
 
 def keys(connection: Connection, request: Request) -> bytes:
-    machine = connection.backend.machine
+    machine = connection.machine
     if len(machine) > KEYS_MAX:
         return error_line(f"ERR KEYS is refused above {KEYS_MAX} keys: use SCAN")
     matches = compile_glob(request[1])
@@ -135,7 +136,8 @@ def keys(connection: Connection, request: Request) -> bytes:
             return encode(found, connection.protocol)
 
 
-def scan(connection: Connection, request: Request) -> bytes:
+def _scan_options(request: Request) -> tuple[int, int, bytes, bytes] | bytes:
+    """Cursor, count, pattern and type; or the reply for what is none."""
     cursor = int(request[1]) if _CURSOR.fullmatch(request[1]) else -1
     if not 0 <= cursor <= _CURSOR_MAX:
         return error_line("ERR invalid cursor")
@@ -156,6 +158,22 @@ def scan(connection: Connection, request: Request) -> bytes:
             pattern = value
         else:
             kind = value.lower()
+    return cursor, count, pattern, kind
+
+
+def scan_place(connection: Connection, request: Request) -> tuple[bytes | None, int]:
+    """Behind which key a SCAN will look, and at how many."""
+    options = _scan_options(request)
+    if isinstance(options, bytes):
+        return None, 0
+    return connection.frontend.cursors.key(options[0]), options[1]
+
+
+def scan(connection: Connection, request: Request) -> bytes:
+    options = _scan_options(request)
+    if isinstance(options, bytes):
+        return options
+    cursor, count, pattern, kind = options
     found, after = _scan_page(connection, cursor, count)
     matches = compile_glob(pattern)
     found = [key for key in found if matches(key)] if kind == b"string" else []
@@ -169,7 +187,7 @@ def _scan_page(connection: Connection, cursor: int, count: int) -> tuple[list[by
     found: list[bytes] = []
     bytes_count = 0
     while count > 0 and bytes_count < SCAN_BYTES_MAX:
-        page, after = connection.backend.machine.keys_page(after, min(count, _PAGE_KEYS))
+        page, after = connection.machine.keys_page(after, min(count, _PAGE_KEYS))
         found += page
         count -= len(page)
         bytes_count += sum(map(len, page))
@@ -184,12 +202,12 @@ def _scan_page(connection: Connection, cursor: int, count: int) -> tuple[list[by
 def delete(connection: Connection, request: Request) -> Plan:
     """DEL and UNLINK."""
     operation = WriteCommand.DeleteKeys(keys=request[1:])
-    connection.backend.batch.add(WriteCommand(delete_keys=operation))
+    connection.batch.add(WriteCommand(delete_keys=operation))
     return number_plan
 
 
 def persist(connection: Connection, request: Request) -> Plan:
-    connection.backend.batch.add(WriteCommand(persist=WriteCommand.Persist(key=request[1])))
+    connection.batch.add(WriteCommand(persist=WriteCommand.Persist(key=request[1])))
     return number_plan
 
 
@@ -197,7 +215,7 @@ def flush(connection: Connection, request: Request) -> bytes | Plan:
     """FLUSHALL and FLUSHDB. ASYNC and SYNC mean the same here."""
     if len(request) > 2 or (len(request) == 2 and request[1].upper() not in (b"ASYNC", b"SYNC")):
         return SYNTAX_ERROR
-    connection.backend.batch.add(WriteCommand(flush=WriteCommand.Flush()))
+    connection.batch.add(WriteCommand(flush=WriteCommand.Flush()))
     return ok_plan
 
 
@@ -218,7 +236,7 @@ def _expire(
         operation.expire_at_ms = number_ms
     else:
         operation.ttl_ms = number_ms
-    connection.backend.batch.add(WriteCommand(expire=operation))
+    connection.batch.add(WriteCommand(expire=operation))
     return number_plan
 
 
@@ -235,9 +253,8 @@ def _expire_condition(options: Request) -> ExpireCondition | bytes:
     if {b"GT", b"LT"} <= given:
         return error_line("ERR GT and LT options at the same time are not compatible")
     if given == {b"XX", b"LT"}:
-        # GT alone never gives a deadline to a key without one, so XX GT is GT; XX LT has no
-        # WriteCommand that says it.
-        return error_line("ERR XX and LT options at the same time are not supported")
+        return ExpireCondition.EXPIRE_IF_ANY_SOONER
+    # GT alone never gives a deadline to a key without one, so XX GT is GT.
     if b"GT" in given:
         return ExpireCondition.EXPIRE_IF_LATER
     if b"LT" in given:

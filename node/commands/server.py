@@ -1,13 +1,14 @@
-"""Commands about this node: INFO, CONFIG, TIME, ROLE, WAIT, LASTSAVE.
+"""Commands about this node: INFO, TIME, ROLE, WAIT, SAVE, SHUTDOWN, MEMORY USAGE.
 
-INFO's fields and CONFIG's parameters are those that stock clients and tools ask for, under
-Redis's names; INFO's `# Raft` section is the Contract's. Nothing here holds a password.
+INFO's fields are those that stock clients and tools ask for, under Redis's names; its `# Raft`
+section is the Contract's. Nothing here holds a password.
 
 WAIT answers with what is certain, at once: every write that this connection was told is done
 has been fsynced by a majority, so by half of the other members (rounded down) at the least.
-LASTSAVE is when TRI.SNAPSHOT last succeeded through this node's port; its start, before that.
+LASTSAVE is when a snapshot last succeeded through this node's port; its start, before that.
+SHUTDOWN ends this node's process in good order, as SIGTERM does; a supervisor may start it again.
 
-Does not do: CONFIG SET of a value that differs (the configuration is read once, at start).
+Does not do: CONFIG (configuration).
 
 Proved by: tests/node/test_commands.py
 """
@@ -17,24 +18,28 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from node.commands.glob import compile_glob
-from node.commands.spec import NOT_AN_INTEGER, parse_integer
-from node.connection import Connection
-from node.replies import OK, Text, encode, error_line, integer
-from node.resp import BULK_BYTES_MAX, Request
+from node.commands.cluster import certain_replicas
+from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Control, parse_integer
+from node.connection import Connection, Frontend
+from node.replies import NIL, OK, Text, encode, error_line, integer
+from node.resp import Request
 from node.version import REDIS_VERSION, TRIMARAN_VERSION
 
 __all__ = [
-    "config_get",
-    "config_resetstat",
-    "config_set",
+    "bgsave",
     "info",
     "lastsave",
+    "memory_usage",
+    "own_port",
     "role",
+    "save",
+    "shutdown",
     "time_",
     "wait",
+    "waitaof",
 ]
 
 Fields = dict[str, object]
@@ -45,19 +50,19 @@ def _server(connection: Connection) -> Fields:
     uptime_s = max(0, connection.backend.now_ms() - frontend.started_ms) // 1000
     return {
         "redis_version": REDIS_VERSION,
-        "redis_mode": "cluster",
+        "redis_mode": frontend.config.client.announce,
         "trimaran_version": TRIMARAN_VERSION,
         "os": sys.platform,
         "arch_bits": 64 if sys.maxsize > 2**32 else 32,
         "process_id": os.getpid(),
         "run_id": connection.backend.node_id,
-        "tcp_port": _own_port(connection),
+        "tcp_port": own_port(connection),
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s // 86_400,
     }
 
 
-def _own_port(connection: Connection) -> int:
+def own_port(connection: Connection) -> int:
     backend = connection.backend
     return next(one.client.port for one in backend.members() if one.id == backend.node_id)
 
@@ -66,7 +71,7 @@ def _clients(connection: Connection) -> Fields:
     frontend = connection.frontend
     return {
         "connected_clients": len(frontend.connections),
-        "maxclients": frontend.config.client.max_clients,
+        "maxclients": frontend.max_clients,
         "blocked_clients": 0,
     }
 
@@ -91,6 +96,8 @@ def _stats(connection: Connection) -> Fields:
         "total_connections_received": frontend.connections_total,
         "total_commands_processed": frontend.commands_total,
         "rejected_connections": frontend.rejected_total,
+        "pubsub_channels": len(frontend.pubsub.channels()),
+        "pubsub_patterns": frontend.pubsub.patterns_count,
     }
 
 
@@ -119,12 +126,22 @@ def _replication(connection: Connection) -> Fields:
 
 
 def _keyspace(connection: Connection) -> Fields:
-    count = len(connection.backend.machine)
-    return {"db0": f"keys={count}"} if count else {}
+    count = len(connection.machine)
+    return {"db0": f"keys={count},expires=0,avg_ttl=0"} if count else {}
 
 
-def _cluster(_connection: Connection) -> Fields:
-    return {"cluster_enabled": 1}
+def _cluster(connection: Connection) -> Fields:
+    return {"cluster_enabled": int(connection.frontend.config.client.announce == "cluster")}
+
+
+def _persistence(connection: Connection) -> Fields:
+    return {
+        "loading": 0,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": connection.frontend.saved_ms // 1000,
+        "rdb_last_bgsave_status": "ok",
+        "aof_enabled": 1,
+    }
 
 
 def _raft(connection: Connection) -> Fields:
@@ -135,6 +152,7 @@ SECTIONS: Mapping[str, Callable[[Connection], Fields]] = {
     "Server": _server,
     "Clients": _clients,
     "Memory": _memory,
+    "Persistence": _persistence,
     "Stats": _stats,
     "Replication": _replication,
     "Keyspace": _keyspace,
@@ -157,62 +175,6 @@ def info(connection: Connection, request: Request) -> bytes:
         if name.lower() in wanted
     )
     return encode(Text(text.encode()), connection.protocol)
-
-
-# CONFIG.
-
-
-def _parameters(connection: Connection) -> dict[str, str]:
-    config = connection.frontend.config
-    return {
-        "appendfsync": "always",
-        "appendonly": "yes",
-        "cluster-enabled": "yes",
-        "databases": "1",
-        "maxclients": str(config.client.max_clients),
-        "maxmemory": "0",
-        "maxmemory-policy": "noeviction",
-        "port": str(_own_port(connection)),
-        "proto-max-bulk-len": str(BULK_BYTES_MAX),
-        "save": "",
-        "timeout": "0",
-    }
-
-
-def config_get(connection: Connection, request: Request) -> bytes:
-    matchers = [compile_glob(pattern.lower()) for pattern in request[2:]]
-    found = {
-        name: value
-        for name, value in _parameters(connection).items()
-        if any(matches(name.encode()) for matches in matchers)
-    }
-    return encode(found, connection.protocol)
-
-
-def config_set(connection: Connection, request: Request) -> bytes:
-    if len(request) % 2:
-        return error_line("ERR wrong number of arguments for 'config|set' command")
-    parameters = _parameters(connection)
-    for word, value in zip(request[2::2], request[3::2], strict=True):
-        name = word.decode("utf-8", "replace").lower()
-        if name not in parameters:
-            return error_line(
-                b"ERR Unknown option or number of arguments for CONFIG SET - '" + word + b"'"
-            )
-        if value.decode("utf-8", "replace") != parameters[name]:
-            return error_line(
-                f"ERR CONFIG SET failed (possibly related to argument '{name}') - "
-                f"can't set immutable config"
-            )
-    return OK
-
-
-def config_resetstat(connection: Connection, _request: Request) -> bytes:
-    frontend = connection.frontend
-    frontend.connections_total = 0
-    frontend.commands_total = 0
-    frontend.rejected_total = 0
-    return OK
 
 
 # The rest.
@@ -253,4 +215,86 @@ def wait(connection: Connection, request: Request) -> bytes:
         return error_line("ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         return error_line("ERR timeout is negative")
-    return integer(len(connection.backend.members()) // 2)
+    return integer(certain_replicas(connection))
+
+
+def waitaof(connection: Connection, request: Request) -> bytes:
+    """[this node has it on disk, how many others have]: as certain as WAIT's answer."""
+    numbers = [parse_integer(word) for word in request[1:]]
+    if numbers[0] is None or numbers[1] is None:
+        return NOT_AN_INTEGER
+    if not 0 <= numbers[0] <= 1 or numbers[1] < 0:
+        return error_line("ERR value is out of range, must be positive")
+    if numbers[2] is None:
+        return error_line("ERR timeout is not an integer or out of range")
+    if numbers[2] < 0:
+        return error_line("ERR timeout is negative")
+    return encode([1, certain_replicas(connection)], connection.protocol)
+
+
+def save(connection: Connection, _request: Request) -> Control:
+    """Answered when the snapshot is durable."""
+    frontend = connection.frontend
+
+    def reply(_result: object, _protocol: int) -> bytes:
+        frontend.saved_ms = connection.backend.now_ms()
+        return OK
+
+    return Control(connection.backend.snapshot, reply)
+
+
+class _Saved:
+    """Waits for a snapshot that nobody else waits for."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        self._frontend = frontend
+
+    def resolve(self, _results: Sequence[Any], _start: int, _stop: int) -> None:
+        self._frontend.saved_ms = self._frontend.backend.now_ms()
+
+    def ready(self) -> None:
+        """No read was asked for."""
+
+    def fail(self, error: Exception) -> None:
+        """LASTSAVE stays what it was: that is how whoever asks learns of it."""
+
+
+def bgsave(connection: Connection, request: Request) -> bytes:
+    """BGSAVE [SCHEDULE]: the snapshot is begun; LASTSAVE says when it is durable."""
+    if len(request) > 2 or (len(request) == 2 and request[1].upper() != b"SCHEDULE"):
+        return SYNTAX_ERROR
+    connection.backend.snapshot(_Saved(connection.frontend))
+    return b"+Background saving started\r\n"
+
+
+def shutdown(connection: Connection, request: Request) -> bytes:
+    """SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]: nothing depends on saving, all is logged."""
+    words = [word.upper() for word in request[1:]]
+    if not {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"}.issuperset(words) or (
+        b"SAVE" in words and b"NOSAVE" in words
+    ):
+        return SYNTAX_ERROR
+    if b"ABORT" in words:
+        return SYNTAX_ERROR if len(words) > 1 else error_line("ERR No shutdown in progress.")
+    stop = connection.frontend.shutdown
+    if stop is None:
+        return error_line("ERR this node lives in a process that is not its own")
+    connection.is_closing = True
+    stop()
+    return b""
+
+
+# What a dict of bytes costs: the two objects, their place in the dict, an entry in the order.
+_ENTRY_BYTES: Final = 33 + 33 + 104 + 16
+
+
+def memory_usage(connection: Connection, request: Request) -> bytes:
+    """MEMORY USAGE key [SAMPLES n]: about so many bytes on this node."""
+    if len(request) not in (3, 5) or (len(request) == 5 and request[3].upper() != b"SAMPLES"):
+        return SYNTAX_ERROR
+    if len(request) == 5 and parse_integer(request[4]) is None:
+        return NOT_AN_INTEGER
+    value = connection.machine.get(request[2])
+    if value is None:
+        return NIL[connection.protocol]
+    return integer(len(request[2]) + len(value) + _ENTRY_BYTES)

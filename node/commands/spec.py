@@ -13,6 +13,7 @@ A handler does not wait and does not raise for anything that a client can send.
 
     arity > 0: exactly so many arguments, the name counted; < 0: at least -arity of them.
     keys = (first, last, step): where keys stand; last < 0 counts from the end; (0, 0, 0): none.
+    numkeys = where it says how many keys follow it, `step` words apart; 0: it does not.
 
 Invariants: one Command for each name; a subcommand is named "client|setname" and belongs to
 the command before the bar, which has no handler of its own.
@@ -73,6 +74,8 @@ class Control:
 
     start: Callable[[Waiter], None]
     reply: Plan
+    key: bytes | None = None
+    """Which says where it belongs, should it have to go elsewhere (MOVED)."""
 
 
 Handler = Callable[[Connection, Request], "bytes | Plan | Control"]
@@ -91,6 +94,8 @@ class Command:
     since: str
     group: str
     summary: str
+    numkeys: int
+    numkeys_step: int
     handler: Handler | None
     """None: a command that is only its subcommands."""
     subcommands: Mapping[bytes, Command] = field(default_factory=dict)
@@ -114,6 +119,10 @@ class Command:
 def keys_of(command: Command, request: Request) -> list[bytes]:
     """The keys that a request names."""
     first, last, step = command.keys
+    if command.numkeys:
+        count = parse_integer(request[command.numkeys]) or 0
+        first, step = command.numkeys + 1, command.numkeys_step
+        return request[first : first + max(0, count) * step : step]
     if first == 0:
         return []
     end = len(request) + last if last < 0 else last
@@ -122,7 +131,7 @@ def keys_of(command: Command, request: Request) -> list[bytes]:
 
 def first_key(command: Command, request: Request) -> bytes | None:
     """The key that says where a request belongs."""
-    first = command.keys[0]
+    first = command.numkeys + 1 if command.numkeys else command.keys[0]
     return request[first] if 0 < first < len(request) else None
 
 

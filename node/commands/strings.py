@@ -7,7 +7,7 @@ depends on the stored value is judged by the state machine when the batch is app
 SET without options has no handler call on its hot path: node.session puts whole runs of it
 into the batch by column. `set_value` is the same for one of them.
 
-Does not do: GETDEL, GETEX, APPEND, SETRANGE, MSETNX...: no WriteCommand says them yet.
+Does not do: parts of values and bits (ranges), numbers (counters), many at once (many).
 
 Proved by: tests/node/test_commands.py, tests/node/test_differential.py
 """
@@ -23,14 +23,10 @@ from node.resp import Request
 from statemachine.commands import TIME_MS_MAX, Condition, WriteCommand
 
 __all__ = [
-    "decr",
-    "decrby",
     "get",
+    "getdel",
+    "getex",
     "getset",
-    "incr",
-    "incrby",
-    "mget",
-    "mset",
     "psetex",
     "set_value",
     "setex",
@@ -38,14 +34,12 @@ __all__ = [
     "strlen",
 ]
 
-_INT64_MIN: Final = -(2**63)
-_INT64_MAX: Final = 2**63 - 1
-
 _CONDITIONS: Final = {
     b"NX": Condition.IF_ABSENT,
     b"XX": Condition.IF_PRESENT,
     b"IFEQ": Condition.IF_EQUAL,
     b"IFNE": Condition.IF_DIFFERENT,
+    b"IFREV": Condition.IF_REVISION,
 }
 _UNITS_MS: Final = {b"EX": 1000, b"PX": 1, b"EXAT": 1000, b"PXAT": 1}
 
@@ -91,25 +85,12 @@ def value_plan(result: Any, protocol: int) -> bytes:
 
 
 def get(connection: Connection, request: Request) -> bytes:
-    value = connection.backend.machine.get(request[1])
+    value = connection.machine.get(request[1])
     return NIL[connection.protocol] if value is None else bulk(value)
 
 
-def mget(connection: Connection, request: Request) -> bytes:
-    values = connection.backend.machine.get_many(request[1:])
-    bytes_count = sum(len(value) for value in values if value is not None)
-    if bytes_count > connection.frontend.output_bytes_max:
-        return error_line(
-            f"ERR reply of {bytes_count} bytes: client.output_buffer_bytes_max is "
-            f"{connection.frontend.output_bytes_max}"
-        )
-    nil = NIL[connection.protocol]
-    parts = [nil if value is None else bulk(value) for value in values]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
-
-
 def strlen(connection: Connection, request: Request) -> bytes:
-    return integer(len(connection.backend.machine.get(request[1]) or b""))
+    return integer(len(connection.machine.get(request[1]) or b""))
 
 
 # Writes.
@@ -121,13 +102,13 @@ def set_value(connection: Connection, request: Request) -> bytes | Plan:
     if refused is not None:
         return refused
     if len(request) == 3:
-        connection.backend.batch.put(request[1], request[2])
+        connection.batch.put(request[1], request[2])
         return ok_plan
     insert = WriteCommand.Insert(key=request[1], value=request[2])
     mistake = _read_options(insert, request)
     if mistake is not None:
         return mistake
-    connection.backend.batch.add(WriteCommand(insert=insert))
+    connection.batch.add(WriteCommand(insert=insert))
     return value_plan if insert.return_old else ok_or_nil_plan
 
 
@@ -143,11 +124,17 @@ def _read_options(insert: WriteCommand.Insert, request: Request) -> bytes | None
         elif option == b"KEEPTTL" and not unit:
             insert.keep_ttl = True
         elif option in _CONDITIONS and insert.condition in (Condition.ALWAYS, _CONDITIONS[option]):
-            if option in (b"IFEQ", b"IFNE"):
+            if option.startswith(b"IF"):
                 expected = next(options, None)
                 if expected is None or insert.condition:
                     return SYNTAX_ERROR
-                insert.expected = expected
+                if option == b"IFREV":
+                    revision = parse_integer(expected)
+                    if revision is None or revision < 0:
+                        return NOT_AN_INTEGER
+                    insert.revision = revision
+                else:
+                    insert.expected = expected
             insert.condition = _CONDITIONS[option]
         elif option in _UNITS_MS and not insert.keep_ttl and unit in (b"", option):
             argument = next(options, None)
@@ -163,17 +150,25 @@ def _set_deadline(
     insert: WriteCommand.Insert, unit: bytes, amount: bytes, name: str
 ) -> bytes | None:
     """Fill in when the key falls due. Returns an error reply, or None."""
+    number_ms = time_ms(unit, amount, name)
+    if isinstance(number_ms, bytes):
+        return number_ms
+    if unit.endswith(b"AT"):
+        insert.expire_at_ms = number_ms
+    else:
+        insert.ttl_ms = number_ms
+    return None
+
+
+def time_ms(unit: bytes, amount: bytes, name: str) -> int | bytes:
+    """The amount in milliseconds, or the error reply."""
     number = parse_integer(amount)
     if number is None:
         return NOT_AN_INTEGER
     number_ms = number * _UNITS_MS[unit]
     if not 0 < number_ms <= TIME_MS_MAX:
         return error_line(f"ERR invalid expire time in '{name}' command")
-    if unit.endswith(b"AT"):
-        insert.expire_at_ms = number_ms
-    else:
-        insert.ttl_ms = number_ms
-    return None
+    return number_ms
 
 
 def _set_with_ttl(connection: Connection, request: Request, unit: bytes, name: str) -> bytes | Plan:
@@ -184,7 +179,7 @@ def _set_with_ttl(connection: Connection, request: Request, unit: bytes, name: s
     mistake = _set_deadline(insert, unit, request[2], name)
     if mistake is not None:
         return mistake
-    connection.backend.batch.add(WriteCommand(insert=insert))
+    connection.batch.add(WriteCommand(insert=insert))
     return ok_plan
 
 
@@ -201,7 +196,7 @@ def setnx(connection: Connection, request: Request) -> bytes | Plan:
     if refused is not None:
         return refused
     insert = WriteCommand.Insert(key=request[1], value=request[2], condition=Condition.IF_ABSENT)
-    connection.backend.batch.add(WriteCommand(insert=insert))
+    connection.batch.add(WriteCommand(insert=insert))
     return number_plan
 
 
@@ -210,47 +205,42 @@ def getset(connection: Connection, request: Request) -> bytes | Plan:
     if refused is not None:
         return refused
     insert = WriteCommand.Insert(key=request[1], value=request[2], return_old=True)
-    connection.backend.batch.add(WriteCommand(insert=insert))
+    connection.batch.add(WriteCommand(insert=insert))
     return value_plan
 
 
-def mset(connection: Connection, request: Request) -> bytes | Plan:
-    if len(request) % 2 == 0:
-        return error_line("ERR wrong number of arguments for 'mset' command")
-    keys, values = request[1::2], request[2::2]
-    for key, value in zip(keys, values, strict=True):
-        refused = too_large(connection, key, value)
-        if refused is not None:
-            return refused
-    connection.backend.batch.put_many(keys, values)
-    return ok_plan
+def getdel(connection: Connection, request: Request) -> Plan:
+    remove = WriteCommand.Remove(key=request[1], return_old=True)
+    connection.batch.add(WriteCommand(remove=remove))
+    return value_plan
 
 
-def _add(connection: Connection, key: bytes, delta: int) -> bytes | Plan:
-    refused = too_large(connection, key)
-    if refused is not None:
-        return refused
-    connection.backend.batch.add(WriteCommand(add=WriteCommand.Add(key=key, delta=delta)))
-    return number_plan
-
-
-def incr(connection: Connection, request: Request) -> bytes | Plan:
-    return _add(connection, request[1], 1)
-
-
-def decr(connection: Connection, request: Request) -> bytes | Plan:
-    return _add(connection, request[1], -1)
-
-
-def incrby(connection: Connection, request: Request) -> bytes | Plan:
-    delta = parse_integer(request[2])
-    return NOT_AN_INTEGER if delta is None else _add(connection, request[1], delta)
-
-
-def decrby(connection: Connection, request: Request) -> bytes | Plan:
-    delta = parse_integer(request[2])
-    if delta is None:
-        return NOT_AN_INTEGER
-    if delta == _INT64_MIN:
-        return error_line("ERR decrement would overflow")
-    return _add(connection, request[1], -delta)
+def getex(connection: Connection, request: Request) -> bytes | Plan:
+    """GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]"""
+    operation = WriteCommand.GetAndExpire(key=request[1])
+    unit = amount = b""
+    options = iter(request[2:])
+    for word in options:
+        option = word.upper()
+        if option == b"PERSIST" and not unit:
+            operation.persist = True
+        elif option in _UNITS_MS and not operation.persist and unit in (b"", option):
+            argument = next(options, None)
+            if argument is None:
+                return SYNTAX_ERROR
+            unit, amount = option, argument
+        else:
+            return SYNTAX_ERROR
+    if unit:
+        number_ms = time_ms(unit, amount, "getex")
+        if isinstance(number_ms, bytes):
+            # Redis looks for the key first: without one, no time is wrong.
+            mistake = number_ms
+            connection.batch.add(WriteCommand(get_and_expire=operation))
+            return lambda value, protocol: NIL[protocol] if value is None else mistake
+        if unit.endswith(b"AT"):
+            operation.expire_at_ms = number_ms
+        else:
+            operation.ttl_ms = number_ms
+    connection.batch.add(WriteCommand(get_and_expire=operation))
+    return value_plan

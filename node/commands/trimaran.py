@@ -5,7 +5,19 @@
                                at the same index
     TRI.TRANSFER [member]      hand leadership over; the id of the new leader
     TRI.SNAPSHOT               write a snapshot; "index-term" once it is durable
+    TRI.MEMBER ADD id HOST:CLIENT:PEER[:HTTP]   seat a learner, which will vote once it has caught
+                               up; the index of the entry once it is committed. Leader only.
+    TRI.MEMBER REMOVE id       take a member out, likewise; a leader hands over instead
+    TRI.MEMBER LIST            who the members are, as JSON
     TRI.CONSISTENCY [level]    how fresh this connection's reads are; without a level: says so
+    TRI.GET key                [value, created, modified, deadline in ms or -1], or nothing
+    TRI.RANGE start end [LIMIT n] [REV]       start <= key < end ("" as end: to the last)
+    TRI.PREFIX prefix [LIMIT n] [AFTER key]   keys that begin with it, behind `key`
+                               [revision, 1 if there is more, [[key, value, created, modified] ...]]
+
+Created and modified are revisions: the index of the batch that made the key, and of the one that
+last changed it. `SET key value IFREV modified` writes if nobody has changed it since. A page ends
+at LIMIT keys (default 100), or with the key with which its values reach PAGE_BYTES_MAX.
 
 Does not do: talk to other nodes (node.client asks each of them).
 
@@ -15,14 +27,31 @@ Proved by: tests/node/test_commands.py
 from __future__ import annotations
 
 import json
+from typing import Final
 
-from node.commands.spec import Control
+from node.commands.spec import NOT_AN_INTEGER, SYNTAX_ERROR, Control, parse_integer
+from node.config_members import parse_member
 from node.connection import Connection
 from node.reads import Level
-from node.replies import OK, bulk, encode, error_line
+from node.replies import NIL, OK, bulk, encode, error_line
 from node.resp import Request
+from statemachine.entries import Scan
 
-__all__ = ["consistency", "digest", "snapshot", "status", "transfer"]
+__all__ = [
+    "consistency",
+    "digest",
+    "get",
+    "member",
+    "prefix",
+    "range_",
+    "snapshot",
+    "status",
+    "transfer",
+]
+
+PAGE_KEYS_MAX: Final = 10_000
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+_PAGE_KEYS_DEFAULT: Final = 100
 
 
 def status(connection: Connection, _request: Request) -> bytes:
@@ -55,6 +84,23 @@ def transfer(connection: Connection, request: Request) -> bytes | Control:
     return Control(lambda waiter: backend.transfer(target, waiter), _text_reply)
 
 
+def member(connection: Connection, request: Request) -> bytes | Control:
+    words = [word.decode("utf-8", "replace") for word in request[1:]]
+    backend = connection.backend
+    action = words[0].upper()
+    if action == "LIST" and len(words) == 1:
+        return bulk(json.dumps(backend.member_list()).encode())
+    if action == "ADD" and len(words) == 3:
+        try:
+            new = parse_member(words[1], words[2])
+        except ValueError as error:
+            return error_line(f"ERR {error}")
+        return Control(lambda waiter: backend.add_member(new, waiter), _text_reply)
+    if action == "REMOVE" and len(words) == 2:
+        return Control(lambda waiter: backend.remove_member(words[1], waiter), _text_reply)
+    return error_line("ERR it is TRI.MEMBER ADD id host:client:peer[:http] | REMOVE id | LIST")
+
+
 def snapshot(connection: Connection, _request: Request) -> Control:
     frontend = connection.frontend
 
@@ -67,3 +113,78 @@ def snapshot(connection: Connection, _request: Request) -> Control:
 
 def _text_reply(result: object, protocol: int) -> bytes:
     return encode(result, protocol)
+
+
+def get(connection: Connection, request: Request) -> bytes:
+    facts = connection.machine.facts(request[1])
+    if facts is None:
+        return NIL[connection.protocol]
+    deadline_ms = -1 if facts.deadline_ms is None else facts.deadline_ms
+    fields = [facts.value, facts.created, facts.modified, deadline_ms]
+    return encode(fields, connection.protocol)
+
+
+def _limit(word: bytes | None) -> int | bytes:
+    """How many keys, or the error reply."""
+    if word is None:
+        return SYNTAX_ERROR
+    number = parse_integer(word)
+    if number is None:
+        return NOT_AN_INTEGER
+    if number < 1:
+        return error_line("ERR LIMIT must be positive")
+    return min(number, PAGE_KEYS_MAX)
+
+
+def range_(connection: Connection, request: Request) -> bytes:
+    count: int | bytes = _PAGE_KEYS_DEFAULT
+    reverse = False
+    options = iter(request[3:])
+    for word in options:
+        option = word.upper()
+        if option == b"REV":
+            reverse = True
+        elif option == b"LIMIT":
+            count = _limit(next(options, None))
+        else:
+            return SYNTAX_ERROR
+    if isinstance(count, bytes):
+        return count
+    start, end = request[1], request[2] or None
+    scan = connection.machine.scan_range(start, end, limit=count, reverse=reverse)
+    return _page(connection, scan)
+
+
+def prefix(connection: Connection, request: Request) -> bytes:
+    count: int | bytes = _PAGE_KEYS_DEFAULT
+    after: bytes | None = None
+    options = iter(request[2:])
+    for word in options:
+        option = word.upper()
+        if option == b"AFTER":
+            after = next(options, None)
+            if after is None:
+                return SYNTAX_ERROR
+        elif option == b"LIMIT":
+            count = _limit(next(options, None))
+        else:
+            return SYNTAX_ERROR
+    if isinstance(count, bytes):
+        return count
+    return _page(connection, connection.machine.scan_prefix(request[1], limit=count, after=after))
+
+
+def _page(connection: Connection, scan: Scan) -> bytes:
+    machine = connection.machine
+    rows: list[list[object]] = []
+    bytes_count = 0
+    more = scan.more
+    for key, value in scan.items:
+        if bytes_count >= PAGE_BYTES_MAX:
+            more = True
+            break
+        facts = machine.facts(key)
+        assert facts is not None
+        rows.append([key, value, facts.created, facts.modified])
+        bytes_count += len(key) + len(value)
+    return encode([scan.revision, int(more), rows], connection.protocol)

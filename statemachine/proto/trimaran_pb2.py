@@ -24,41 +24,65 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!statemachine/proto/trimaran.proto\x12\x08trimaran\"$\n\x05LogId\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"`\n\x10SnapshotMetadata\x12&\n\rlast_included\x18\x01 \x01(\x0b\x32\x0f.trimaran.LogId\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x10 \x01(\x04\"\xa1\x08\n\x0cWriteCommand\x12/\n\x06insert\x18\x01 \x01(\x0b\x32\x1d.trimaran.WriteCommand.InsertH\x00\x12/\n\x06\x64\x65lete\x18\x02 \x01(\x0b\x32\x1d.trimaran.WriteCommand.DeleteH\x00\x12\x41\n\x10\x63ompare_and_swap\x18\x03 \x01(\x0b\x32%.trimaran.WriteCommand.CompareAndSwapH\x00\x12)\n\x03put\x18\x10 \x01(\x0b\x32\x1a.trimaran.WriteCommand.PutH\x00\x12\x38\n\x0b\x64\x65lete_keys\x18\x11 \x01(\x0b\x32!.trimaran.WriteCommand.DeleteKeysH\x00\x12)\n\x03\x61\x64\x64\x18\x12 \x01(\x0b\x32\x1a.trimaran.WriteCommand.AddH\x00\x12/\n\x06\x65xpire\x18\x13 \x01(\x0b\x32\x1d.trimaran.WriteCommand.ExpireH\x00\x12\x31\n\x07persist\x18\x14 \x01(\x0b\x32\x1e.trimaran.WriteCommand.PersistH\x00\x12-\n\x05\x66lush\x18\x15 \x01(\x0b\x32\x1c.trimaran.WriteCommand.FlushH\x00\x1a\xbc\x01\n\x06Insert\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x10\n\x08ttl_secs\x18\x03 \x01(\x04\x12\x0e\n\x06ttl_ms\x18\x10 \x01(\x04\x12\x14\n\x0c\x65xpire_at_ms\x18\x11 \x01(\x04\x12\x10\n\x08keep_ttl\x18\x12 \x01(\x08\x12&\n\tcondition\x18\x13 \x01(\x0e\x32\x13.trimaran.Condition\x12\x10\n\x08\x65xpected\x18\x14 \x01(\x0c\x12\x12\n\nreturn_old\x18\x15 \x01(\x08\x1a\x15\n\x06\x44\x65lete\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x1a`\n\x0e\x43ompareAndSwap\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x1b\n\x0e\x65xpected_value\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x11\n\tnew_value\x18\x03 \x01(\x0c\x42\x11\n\x0f_expected_value\x1a#\n\x03Put\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x0c\x1a\x1a\n\nDeleteKeys\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x1a!\n\x03\x41\x64\x64\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x12\x1a\x7f\n\x06\x45xpire\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\x12\x12\x19\n\x0c\x65xpire_at_ms\x18\x03 \x01(\x12H\x00\x88\x01\x01\x12,\n\tcondition\x18\x04 \x01(\x0e\x32\x19.trimaran.ExpireConditionB\x0f\n\r_expire_at_ms\x1a\x16\n\x07Persist\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x1a\x07\n\x05\x46lushB\x0b\n\toperation\"7\n\x0b\x43ommandList\x12(\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x16.trimaran.WriteCommand*V\n\tCondition\x12\n\n\x06\x41LWAYS\x10\x00\x12\r\n\tIF_ABSENT\x10\x01\x12\x0e\n\nIF_PRESENT\x10\x02\x12\x0c\n\x08IF_EQUAL\x10\x03\x12\x10\n\x0cIF_DIFFERENT\x10\x04*v\n\x0f\x45xpireCondition\x12\x11\n\rEXPIRE_ALWAYS\x10\x00\x12\x12\n\x0e\x45XPIRE_IF_NONE\x10\x01\x12\x11\n\rEXPIRE_IF_ANY\x10\x02\x12\x13\n\x0f\x45XPIRE_IF_LATER\x10\x03\x12\x14\n\x10\x45XPIRE_IF_SOONER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!statemachine/proto/trimaran.proto\x12\x08trimaran\"$\n\x05LogId\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"`\n\x10SnapshotMetadata\x12&\n\rlast_included\x18\x01 \x01(\x0b\x32\x0f.trimaran.LogId\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x10 \x01(\x04\"\xc6\x14\n\x0cWriteCommand\x12/\n\x06insert\x18\x01 \x01(\x0b\x32\x1d.trimaran.WriteCommand.InsertH\x00\x12/\n\x06\x64\x65lete\x18\x02 \x01(\x0b\x32\x1d.trimaran.WriteCommand.DeleteH\x00\x12\x41\n\x10\x63ompare_and_swap\x18\x03 \x01(\x0b\x32%.trimaran.WriteCommand.CompareAndSwapH\x00\x12)\n\x03put\x18\x10 \x01(\x0b\x32\x1a.trimaran.WriteCommand.PutH\x00\x12\x38\n\x0b\x64\x65lete_keys\x18\x11 \x01(\x0b\x32!.trimaran.WriteCommand.DeleteKeysH\x00\x12)\n\x03\x61\x64\x64\x18\x12 \x01(\x0b\x32\x1a.trimaran.WriteCommand.AddH\x00\x12/\n\x06\x65xpire\x18\x13 \x01(\x0b\x32\x1d.trimaran.WriteCommand.ExpireH\x00\x12\x31\n\x07persist\x18\x14 \x01(\x0b\x32\x1e.trimaran.WriteCommand.PersistH\x00\x12-\n\x05\x66lush\x18\x15 \x01(\x0b\x32\x1c.trimaran.WriteCommand.FlushH\x00\x12\x38\n\x0binsert_many\x18\x16 \x01(\x0b\x32!.trimaran.WriteCommand.InsertManyH\x00\x12/\n\x06remove\x18\x17 \x01(\x0b\x32\x1d.trimaran.WriteCommand.RemoveH\x00\x12=\n\x0eget_and_expire\x18\x18 \x01(\x0b\x32#.trimaran.WriteCommand.GetAndExpireH\x00\x12/\n\x06\x61ppend\x18\x19 \x01(\x0b\x32\x1d.trimaran.WriteCommand.AppendH\x00\x12\x34\n\tset_range\x18\x1a \x01(\x0b\x32\x1f.trimaran.WriteCommand.SetRangeH\x00\x12\x30\n\x07set_bit\x18\x1b \x01(\x0b\x32\x1d.trimaran.WriteCommand.SetBitH\x00\x12\x34\n\tadd_float\x18\x1c \x01(\x0b\x32\x1f.trimaran.WriteCommand.AddFloatH\x00\x12+\n\x04move\x18\x1d \x01(\x0b\x32\x1b.trimaran.WriteCommand.MoveH\x00\x12+\n\x04read\x18\x1e \x01(\x0b\x32\x1b.trimaran.WriteCommand.ReadH\x00\x12\x39\n\x0btransaction\x18\x1f \x01(\x0b\x32\".trimaran.WriteCommand.TransactionH\x00\x12\x31\n\x07publish\x18  \x01(\x0b\x32\x1e.trimaran.WriteCommand.PublishH\x00\x1a\xce\x01\n\x06Insert\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x10\n\x08ttl_secs\x18\x03 \x01(\x04\x12\x0e\n\x06ttl_ms\x18\x10 \x01(\x04\x12\x14\n\x0c\x65xpire_at_ms\x18\x11 \x01(\x04\x12\x10\n\x08keep_ttl\x18\x12 \x01(\x08\x12&\n\tcondition\x18\x13 \x01(\x0e\x32\x13.trimaran.Condition\x12\x10\n\x08\x65xpected\x18\x14 \x01(\x0c\x12\x12\n\nreturn_old\x18\x15 \x01(\x08\x12\x10\n\x08revision\x18\x16 \x01(\x04\x1a\x15\n\x06\x44\x65lete\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x1a`\n\x0e\x43ompareAndSwap\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x1b\n\x0e\x65xpected_value\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x11\n\tnew_value\x18\x03 \x01(\x0c\x42\x11\n\x0f_expected_value\x1a#\n\x03Put\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x0c\x1a\x1a\n\nDeleteKeys\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x1a!\n\x03\x41\x64\x64\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x12\x1a\xb3\x01\n\x06\x45xpire\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\x12\x12\x19\n\x0c\x65xpire_at_ms\x18\x03 \x01(\x12H\x00\x88\x01\x01\x12,\n\tcondition\x18\x04 \x01(\x0e\x32\x19.trimaran.ExpireCondition\x12\x15\n\x08\x65xpected\x18\x05 \x01(\x0cH\x01\x88\x01\x01\x12\x0e\n\x06\x65xtend\x18\x06 \x01(\x08\x42\x0f\n\r_expire_at_msB\x0b\n\t_expected\x1a\x16\n\x07Persist\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x1a\x07\n\x05\x46lush\x1a\x8a\x01\n\nInsertMany\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x0c\x12&\n\tcondition\x18\x03 \x01(\x0e\x32\x13.trimaran.Condition\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\x04\x12\x14\n\x0c\x65xpire_at_ms\x18\x05 \x01(\x04\x12\x10\n\x08keep_ttl\x18\x06 \x01(\x08\x1a\x63\n\x06Remove\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12&\n\tcondition\x18\x02 \x01(\x0e\x32\x13.trimaran.Condition\x12\x10\n\x08\x65xpected\x18\x03 \x01(\x0c\x12\x12\n\nreturn_old\x18\x04 \x01(\x08\x1ax\n\x0cGetAndExpire\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x06ttl_ms\x18\x02 \x01(\x12H\x00\x88\x01\x01\x12\x19\n\x0c\x65xpire_at_ms\x18\x03 \x01(\x12H\x01\x88\x01\x01\x12\x0f\n\x07persist\x18\x04 \x01(\x08\x42\t\n\x07_ttl_msB\x0f\n\r_expire_at_ms\x1a\x37\n\x06\x41ppend\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x11\n\tbytes_max\x18\x03 \x01(\x04\x1a\x36\n\x08SetRange\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05value\x18\x03 \x01(\x0c\x1a\x32\n\x06SetBit\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0b\n\x03\x62it\x18\x03 \x01(\x08\x1a*\n\x08\x41\x64\x64\x46loat\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\tincrement\x18\x02 \x01(\x0c\x1aS\n\x04Move\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12\x13\n\x0b\x64\x65stination\x18\x02 \x01(\x0c\x12\x11\n\tif_absent\x18\x03 \x01(\x08\x12\x13\n\x0bkeep_source\x18\x04 \x01(\x08\x1a<\n\x04Read\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x12\n\npage_count\x18\x02 \x01(\r\x12\x12\n\npage_after\x18\x03 \x01(\x0c\x1a&\n\x05Watch\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x04\x1a\x65\n\x0bTransaction\x12-\n\x07watches\x18\x01 \x03(\x0b\x32\x1c.trimaran.WriteCommand.Watch\x12\'\n\x08\x63ommands\x18\x02 \x01(\x0b\x32\x15.trimaran.CommandList\x1a<\n\x07Publish\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x0c\x12\x0f\n\x07message\x18\x02 \x01(\x0c\x12\x0f\n\x07sharded\x18\x03 \x01(\x08\x42\x0b\n\toperation\"7\n\x0b\x43ommandList\x12(\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x16.trimaran.WriteCommand*g\n\tCondition\x12\n\n\x06\x41LWAYS\x10\x00\x12\r\n\tIF_ABSENT\x10\x01\x12\x0e\n\nIF_PRESENT\x10\x02\x12\x0c\n\x08IF_EQUAL\x10\x03\x12\x10\n\x0cIF_DIFFERENT\x10\x04\x12\x0f\n\x0bIF_REVISION\x10\x05*\x90\x01\n\x0f\x45xpireCondition\x12\x11\n\rEXPIRE_ALWAYS\x10\x00\x12\x12\n\x0e\x45XPIRE_IF_NONE\x10\x01\x12\x11\n\rEXPIRE_IF_ANY\x10\x02\x12\x13\n\x0f\x45XPIRE_IF_LATER\x10\x03\x12\x14\n\x10\x45XPIRE_IF_SOONER\x10\x04\x12\x18\n\x14\x45XPIRE_IF_ANY_SOONER\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statemachine.proto.trimaran_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONDITION']._serialized_start=1300
-  _globals['_CONDITION']._serialized_end=1386
-  _globals['_EXPIRECONDITION']._serialized_start=1388
-  _globals['_EXPIRECONDITION']._serialized_end=1506
+  _globals['_CONDITION']._serialized_start=2873
+  _globals['_CONDITION']._serialized_end=2976
+  _globals['_EXPIRECONDITION']._serialized_start=2979
+  _globals['_EXPIRECONDITION']._serialized_end=3123
   _globals['_LOGID']._serialized_start=47
   _globals['_LOGID']._serialized_end=83
   _globals['_SNAPSHOTMETADATA']._serialized_start=85
   _globals['_SNAPSHOTMETADATA']._serialized_end=181
   _globals['_WRITECOMMAND']._serialized_start=184
-  _globals['_WRITECOMMAND']._serialized_end=1241
-  _globals['_WRITECOMMAND_INSERT']._serialized_start=657
-  _globals['_WRITECOMMAND_INSERT']._serialized_end=845
-  _globals['_WRITECOMMAND_DELETE']._serialized_start=847
-  _globals['_WRITECOMMAND_DELETE']._serialized_end=868
-  _globals['_WRITECOMMAND_COMPAREANDSWAP']._serialized_start=870
-  _globals['_WRITECOMMAND_COMPAREANDSWAP']._serialized_end=966
-  _globals['_WRITECOMMAND_PUT']._serialized_start=968
-  _globals['_WRITECOMMAND_PUT']._serialized_end=1003
-  _globals['_WRITECOMMAND_DELETEKEYS']._serialized_start=1005
-  _globals['_WRITECOMMAND_DELETEKEYS']._serialized_end=1031
-  _globals['_WRITECOMMAND_ADD']._serialized_start=1033
-  _globals['_WRITECOMMAND_ADD']._serialized_end=1066
-  _globals['_WRITECOMMAND_EXPIRE']._serialized_start=1068
-  _globals['_WRITECOMMAND_EXPIRE']._serialized_end=1195
-  _globals['_WRITECOMMAND_PERSIST']._serialized_start=1197
-  _globals['_WRITECOMMAND_PERSIST']._serialized_end=1219
-  _globals['_WRITECOMMAND_FLUSH']._serialized_start=1221
-  _globals['_WRITECOMMAND_FLUSH']._serialized_end=1228
-  _globals['_COMMANDLIST']._serialized_start=1243
-  _globals['_COMMANDLIST']._serialized_end=1298
+  _globals['_WRITECOMMAND']._serialized_end=2814
+  _globals['_WRITECOMMAND_INSERT']._serialized_start=1234
+  _globals['_WRITECOMMAND_INSERT']._serialized_end=1440
+  _globals['_WRITECOMMAND_DELETE']._serialized_start=1442
+  _globals['_WRITECOMMAND_DELETE']._serialized_end=1463
+  _globals['_WRITECOMMAND_COMPAREANDSWAP']._serialized_start=1465
+  _globals['_WRITECOMMAND_COMPAREANDSWAP']._serialized_end=1561
+  _globals['_WRITECOMMAND_PUT']._serialized_start=1563
+  _globals['_WRITECOMMAND_PUT']._serialized_end=1598
+  _globals['_WRITECOMMAND_DELETEKEYS']._serialized_start=1600
+  _globals['_WRITECOMMAND_DELETEKEYS']._serialized_end=1626
+  _globals['_WRITECOMMAND_ADD']._serialized_start=1628
+  _globals['_WRITECOMMAND_ADD']._serialized_end=1661
+  _globals['_WRITECOMMAND_EXPIRE']._serialized_start=1664
+  _globals['_WRITECOMMAND_EXPIRE']._serialized_end=1843
+  _globals['_WRITECOMMAND_PERSIST']._serialized_start=1845
+  _globals['_WRITECOMMAND_PERSIST']._serialized_end=1867
+  _globals['_WRITECOMMAND_FLUSH']._serialized_start=1869
+  _globals['_WRITECOMMAND_FLUSH']._serialized_end=1876
+  _globals['_WRITECOMMAND_INSERTMANY']._serialized_start=1879
+  _globals['_WRITECOMMAND_INSERTMANY']._serialized_end=2017
+  _globals['_WRITECOMMAND_REMOVE']._serialized_start=2019
+  _globals['_WRITECOMMAND_REMOVE']._serialized_end=2118
+  _globals['_WRITECOMMAND_GETANDEXPIRE']._serialized_start=2120
+  _globals['_WRITECOMMAND_GETANDEXPIRE']._serialized_end=2240
+  _globals['_WRITECOMMAND_APPEND']._serialized_start=2242
+  _globals['_WRITECOMMAND_APPEND']._serialized_end=2297
+  _globals['_WRITECOMMAND_SETRANGE']._serialized_start=2299
+  _globals['_WRITECOMMAND_SETRANGE']._serialized_end=2353
+  _globals['_WRITECOMMAND_SETBIT']._serialized_start=2355
+  _globals['_WRITECOMMAND_SETBIT']._serialized_end=2405
+  _globals['_WRITECOMMAND_ADDFLOAT']._serialized_start=2407
+  _globals['_WRITECOMMAND_ADDFLOAT']._serialized_end=2449
+  _globals['_WRITECOMMAND_MOVE']._serialized_start=2451
+  _globals['_WRITECOMMAND_MOVE']._serialized_end=2534
+  _globals['_WRITECOMMAND_READ']._serialized_start=2536
+  _globals['_WRITECOMMAND_READ']._serialized_end=2596
+  _globals['_WRITECOMMAND_WATCH']._serialized_start=2598
+  _globals['_WRITECOMMAND_WATCH']._serialized_end=2636
+  _globals['_WRITECOMMAND_TRANSACTION']._serialized_start=2638
+  _globals['_WRITECOMMAND_TRANSACTION']._serialized_end=2739
+  _globals['_WRITECOMMAND_PUBLISH']._serialized_start=2741
+  _globals['_WRITECOMMAND_PUBLISH']._serialized_end=2801
+  _globals['_COMMANDLIST']._serialized_start=2816
+  _globals['_COMMANDLIST']._serialized_end=2871
 # @@protoc_insertion_point(module_scope)

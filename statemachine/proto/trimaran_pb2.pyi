@@ -14,6 +14,7 @@ class Condition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IF_PRESENT: _ClassVar[Condition]
     IF_EQUAL: _ClassVar[Condition]
     IF_DIFFERENT: _ClassVar[Condition]
+    IF_REVISION: _ClassVar[Condition]
 
 class ExpireCondition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -22,16 +23,19 @@ class ExpireCondition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXPIRE_IF_ANY: _ClassVar[ExpireCondition]
     EXPIRE_IF_LATER: _ClassVar[ExpireCondition]
     EXPIRE_IF_SOONER: _ClassVar[ExpireCondition]
+    EXPIRE_IF_ANY_SOONER: _ClassVar[ExpireCondition]
 ALWAYS: Condition
 IF_ABSENT: Condition
 IF_PRESENT: Condition
 IF_EQUAL: Condition
 IF_DIFFERENT: Condition
+IF_REVISION: Condition
 EXPIRE_ALWAYS: ExpireCondition
 EXPIRE_IF_NONE: ExpireCondition
 EXPIRE_IF_ANY: ExpireCondition
 EXPIRE_IF_LATER: ExpireCondition
 EXPIRE_IF_SOONER: ExpireCondition
+EXPIRE_IF_ANY_SOONER: ExpireCondition
 
 class LogId(_message.Message):
     __slots__ = ("term", "index")
@@ -52,9 +56,9 @@ class SnapshotMetadata(_message.Message):
     def __init__(self, last_included: _Optional[_Union[LogId, _Mapping]] = ..., checksum: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class WriteCommand(_message.Message):
-    __slots__ = ("insert", "delete", "compare_and_swap", "put", "delete_keys", "add", "expire", "persist", "flush")
+    __slots__ = ("insert", "delete", "compare_and_swap", "put", "delete_keys", "add", "expire", "persist", "flush", "insert_many", "remove", "get_and_expire", "append", "set_range", "set_bit", "add_float", "move", "read", "transaction", "publish")
     class Insert(_message.Message):
-        __slots__ = ("key", "value", "ttl_secs", "ttl_ms", "expire_at_ms", "keep_ttl", "condition", "expected", "return_old")
+        __slots__ = ("key", "value", "ttl_secs", "ttl_ms", "expire_at_ms", "keep_ttl", "condition", "expected", "return_old", "revision")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         TTL_SECS_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +68,7 @@ class WriteCommand(_message.Message):
         CONDITION_FIELD_NUMBER: _ClassVar[int]
         EXPECTED_FIELD_NUMBER: _ClassVar[int]
         RETURN_OLD_FIELD_NUMBER: _ClassVar[int]
+        REVISION_FIELD_NUMBER: _ClassVar[int]
         key: bytes
         value: bytes
         ttl_secs: int
@@ -73,7 +78,8 @@ class WriteCommand(_message.Message):
         condition: Condition
         expected: bytes
         return_old: bool
-        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., ttl_secs: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., keep_ttl: _Optional[bool] = ..., condition: _Optional[_Union[Condition, str]] = ..., expected: _Optional[bytes] = ..., return_old: _Optional[bool] = ...) -> None: ...
+        revision: int
+        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., ttl_secs: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., keep_ttl: _Optional[bool] = ..., condition: _Optional[_Union[Condition, str]] = ..., expected: _Optional[bytes] = ..., return_old: _Optional[bool] = ..., revision: _Optional[int] = ...) -> None: ...
     class Delete(_message.Message):
         __slots__ = ("key",)
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,16 +114,20 @@ class WriteCommand(_message.Message):
         delta: int
         def __init__(self, key: _Optional[bytes] = ..., delta: _Optional[int] = ...) -> None: ...
     class Expire(_message.Message):
-        __slots__ = ("key", "ttl_ms", "expire_at_ms", "condition")
+        __slots__ = ("key", "ttl_ms", "expire_at_ms", "condition", "expected", "extend")
         KEY_FIELD_NUMBER: _ClassVar[int]
         TTL_MS_FIELD_NUMBER: _ClassVar[int]
         EXPIRE_AT_MS_FIELD_NUMBER: _ClassVar[int]
         CONDITION_FIELD_NUMBER: _ClassVar[int]
+        EXPECTED_FIELD_NUMBER: _ClassVar[int]
+        EXTEND_FIELD_NUMBER: _ClassVar[int]
         key: bytes
         ttl_ms: int
         expire_at_ms: int
         condition: ExpireCondition
-        def __init__(self, key: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., condition: _Optional[_Union[ExpireCondition, str]] = ...) -> None: ...
+        expected: bytes
+        extend: bool
+        def __init__(self, key: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., condition: _Optional[_Union[ExpireCondition, str]] = ..., expected: _Optional[bytes] = ..., extend: _Optional[bool] = ...) -> None: ...
     class Persist(_message.Message):
         __slots__ = ("key",)
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +136,120 @@ class WriteCommand(_message.Message):
     class Flush(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
+    class InsertMany(_message.Message):
+        __slots__ = ("keys", "values", "condition", "ttl_ms", "expire_at_ms", "keep_ttl")
+        KEYS_FIELD_NUMBER: _ClassVar[int]
+        VALUES_FIELD_NUMBER: _ClassVar[int]
+        CONDITION_FIELD_NUMBER: _ClassVar[int]
+        TTL_MS_FIELD_NUMBER: _ClassVar[int]
+        EXPIRE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+        KEEP_TTL_FIELD_NUMBER: _ClassVar[int]
+        keys: _containers.RepeatedScalarFieldContainer[bytes]
+        values: _containers.RepeatedScalarFieldContainer[bytes]
+        condition: Condition
+        ttl_ms: int
+        expire_at_ms: int
+        keep_ttl: bool
+        def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., condition: _Optional[_Union[Condition, str]] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., keep_ttl: _Optional[bool] = ...) -> None: ...
+    class Remove(_message.Message):
+        __slots__ = ("key", "condition", "expected", "return_old")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        CONDITION_FIELD_NUMBER: _ClassVar[int]
+        EXPECTED_FIELD_NUMBER: _ClassVar[int]
+        RETURN_OLD_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        condition: Condition
+        expected: bytes
+        return_old: bool
+        def __init__(self, key: _Optional[bytes] = ..., condition: _Optional[_Union[Condition, str]] = ..., expected: _Optional[bytes] = ..., return_old: _Optional[bool] = ...) -> None: ...
+    class GetAndExpire(_message.Message):
+        __slots__ = ("key", "ttl_ms", "expire_at_ms", "persist")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        TTL_MS_FIELD_NUMBER: _ClassVar[int]
+        EXPIRE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+        PERSIST_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        ttl_ms: int
+        expire_at_ms: int
+        persist: bool
+        def __init__(self, key: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., persist: _Optional[bool] = ...) -> None: ...
+    class Append(_message.Message):
+        __slots__ = ("key", "value", "bytes_max")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        value: bytes
+        bytes_max: int
+        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., bytes_max: _Optional[int] = ...) -> None: ...
+    class SetRange(_message.Message):
+        __slots__ = ("key", "offset", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        OFFSET_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        offset: int
+        value: bytes
+        def __init__(self, key: _Optional[bytes] = ..., offset: _Optional[int] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class SetBit(_message.Message):
+        __slots__ = ("key", "offset", "bit")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        OFFSET_FIELD_NUMBER: _ClassVar[int]
+        BIT_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        offset: int
+        bit: bool
+        def __init__(self, key: _Optional[bytes] = ..., offset: _Optional[int] = ..., bit: _Optional[bool] = ...) -> None: ...
+    class AddFloat(_message.Message):
+        __slots__ = ("key", "increment")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        INCREMENT_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        increment: bytes
+        def __init__(self, key: _Optional[bytes] = ..., increment: _Optional[bytes] = ...) -> None: ...
+    class Move(_message.Message):
+        __slots__ = ("source", "destination", "if_absent", "keep_source")
+        SOURCE_FIELD_NUMBER: _ClassVar[int]
+        DESTINATION_FIELD_NUMBER: _ClassVar[int]
+        IF_ABSENT_FIELD_NUMBER: _ClassVar[int]
+        KEEP_SOURCE_FIELD_NUMBER: _ClassVar[int]
+        source: bytes
+        destination: bytes
+        if_absent: bool
+        keep_source: bool
+        def __init__(self, source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., if_absent: _Optional[bool] = ..., keep_source: _Optional[bool] = ...) -> None: ...
+    class Read(_message.Message):
+        __slots__ = ("keys", "page_count", "page_after")
+        KEYS_FIELD_NUMBER: _ClassVar[int]
+        PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+        PAGE_AFTER_FIELD_NUMBER: _ClassVar[int]
+        keys: _containers.RepeatedScalarFieldContainer[bytes]
+        page_count: int
+        page_after: bytes
+        def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., page_count: _Optional[int] = ..., page_after: _Optional[bytes] = ...) -> None: ...
+    class Watch(_message.Message):
+        __slots__ = ("key", "revision")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        REVISION_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        revision: int
+        def __init__(self, key: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
+    class Transaction(_message.Message):
+        __slots__ = ("watches", "commands")
+        WATCHES_FIELD_NUMBER: _ClassVar[int]
+        COMMANDS_FIELD_NUMBER: _ClassVar[int]
+        watches: _containers.RepeatedCompositeFieldContainer[WriteCommand.Watch]
+        commands: CommandList
+        def __init__(self, watches: _Optional[_Iterable[_Union[WriteCommand.Watch, _Mapping]]] = ..., commands: _Optional[_Union[CommandList, _Mapping]] = ...) -> None: ...
+    class Publish(_message.Message):
+        __slots__ = ("channel", "message", "sharded")
+        CHANNEL_FIELD_NUMBER: _ClassVar[int]
+        MESSAGE_FIELD_NUMBER: _ClassVar[int]
+        SHARDED_FIELD_NUMBER: _ClassVar[int]
+        channel: bytes
+        message: bytes
+        sharded: bool
+        def __init__(self, channel: _Optional[bytes] = ..., message: _Optional[bytes] = ..., sharded: _Optional[bool] = ...) -> None: ...
     INSERT_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +259,17 @@ class WriteCommand(_message.Message):
     EXPIRE_FIELD_NUMBER: _ClassVar[int]
     PERSIST_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
+    INSERT_MANY_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    GET_AND_EXPIRE_FIELD_NUMBER: _ClassVar[int]
+    APPEND_FIELD_NUMBER: _ClassVar[int]
+    SET_RANGE_FIELD_NUMBER: _ClassVar[int]
+    SET_BIT_FIELD_NUMBER: _ClassVar[int]
+    ADD_FLOAT_FIELD_NUMBER: _ClassVar[int]
+    MOVE_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
     insert: WriteCommand.Insert
     delete: WriteCommand.Delete
     compare_and_swap: WriteCommand.CompareAndSwap
@@ -144,7 +279,18 @@ class WriteCommand(_message.Message):
     expire: WriteCommand.Expire
     persist: WriteCommand.Persist
     flush: WriteCommand.Flush
-    def __init__(self, insert: _Optional[_Union[WriteCommand.Insert, _Mapping]] = ..., delete: _Optional[_Union[WriteCommand.Delete, _Mapping]] = ..., compare_and_swap: _Optional[_Union[WriteCommand.CompareAndSwap, _Mapping]] = ..., put: _Optional[_Union[WriteCommand.Put, _Mapping]] = ..., delete_keys: _Optional[_Union[WriteCommand.DeleteKeys, _Mapping]] = ..., add: _Optional[_Union[WriteCommand.Add, _Mapping]] = ..., expire: _Optional[_Union[WriteCommand.Expire, _Mapping]] = ..., persist: _Optional[_Union[WriteCommand.Persist, _Mapping]] = ..., flush: _Optional[_Union[WriteCommand.Flush, _Mapping]] = ...) -> None: ...
+    insert_many: WriteCommand.InsertMany
+    remove: WriteCommand.Remove
+    get_and_expire: WriteCommand.GetAndExpire
+    append: WriteCommand.Append
+    set_range: WriteCommand.SetRange
+    set_bit: WriteCommand.SetBit
+    add_float: WriteCommand.AddFloat
+    move: WriteCommand.Move
+    read: WriteCommand.Read
+    transaction: WriteCommand.Transaction
+    publish: WriteCommand.Publish
+    def __init__(self, insert: _Optional[_Union[WriteCommand.Insert, _Mapping]] = ..., delete: _Optional[_Union[WriteCommand.Delete, _Mapping]] = ..., compare_and_swap: _Optional[_Union[WriteCommand.CompareAndSwap, _Mapping]] = ..., put: _Optional[_Union[WriteCommand.Put, _Mapping]] = ..., delete_keys: _Optional[_Union[WriteCommand.DeleteKeys, _Mapping]] = ..., add: _Optional[_Union[WriteCommand.Add, _Mapping]] = ..., expire: _Optional[_Union[WriteCommand.Expire, _Mapping]] = ..., persist: _Optional[_Union[WriteCommand.Persist, _Mapping]] = ..., flush: _Optional[_Union[WriteCommand.Flush, _Mapping]] = ..., insert_many: _Optional[_Union[WriteCommand.InsertMany, _Mapping]] = ..., remove: _Optional[_Union[WriteCommand.Remove, _Mapping]] = ..., get_and_expire: _Optional[_Union[WriteCommand.GetAndExpire, _Mapping]] = ..., append: _Optional[_Union[WriteCommand.Append, _Mapping]] = ..., set_range: _Optional[_Union[WriteCommand.SetRange, _Mapping]] = ..., set_bit: _Optional[_Union[WriteCommand.SetBit, _Mapping]] = ..., add_float: _Optional[_Union[WriteCommand.AddFloat, _Mapping]] = ..., move: _Optional[_Union[WriteCommand.Move, _Mapping]] = ..., read: _Optional[_Union[WriteCommand.Read, _Mapping]] = ..., transaction: _Optional[_Union[WriteCommand.Transaction, _Mapping]] = ..., publish: _Optional[_Union[WriteCommand.Publish, _Mapping]] = ...) -> None: ...
 
 class CommandList(_message.Message):
     __slots__ = ("commands",)

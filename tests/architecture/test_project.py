@@ -53,7 +53,7 @@ def test_pysyncobj_is_pinned_since_its_private_seams_are_used() -> None:
 def test_every_command_is_documented_in_readme_and_help(name: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.search(rf"`trimaran {name}\b", readme), f"trimaran {name} is not in README.md"
-    assert re.search(rf"^ +{name} +\S", build_parser().format_help(), re.MULTILINE)
+    assert re.search(rf"^ +{name}\s+\S", build_parser().format_help(), re.MULTILINE)
 
 
 def test_every_config_key_is_used_by_some_room() -> None:

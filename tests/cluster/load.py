@@ -44,6 +44,9 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
+            if not self.node.is_ready:  # not there yet, or not a member yet
+                self.stopping.wait(0.05)
+                continue
             self._life = self.node.lives
             client = self.node.connect(protocol=2 + self.number % 2)
             try:
@@ -249,3 +252,6 @@ class Counters(_Clients):
                 assert counter.own == list(range(1, total + 1))
         total = int(client.get("c") or 0)
         assert 0 <= total - len(shared) <= self.unknown_count
+        # Both of a step travel in one batch: applied together or not at all, and once.
+        own = sum(int(client.get(f"c{counter.number}") or 0) for counter in self._counters)
+        assert own == total

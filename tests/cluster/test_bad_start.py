@@ -185,7 +185,9 @@ def _journal(node: NodeProcess) -> tuple[Path, int]:
 
 
 def _wal(node: NodeProcess) -> tuple[Path, int]:
-    return _newest(node.data_dir / "wal", "*.wal"), 20
+    # Not the one that was made ahead, which is empty.
+    written = [path for path in (node.data_dir / "wal").glob("*.wal") if path.stat().st_size > 64]
+    return max(written), 20
 
 
 def _checkpoint(node: NodeProcess) -> tuple[Path, int]:
@@ -194,6 +196,8 @@ def _checkpoint(node: NodeProcess) -> tuple[Path, int]:
 
 
 def _term(node: NodeProcess) -> tuple[Path, int]:
+    # Both copies; the second is mended by the first when that is whole again.
+    _flip(node.data_dir / "journal" / "term.copy", 20)
     return node.data_dir / "journal" / "term", 20
 
 
@@ -234,6 +238,23 @@ def test_damage_below_the_durable_mark_stops_one_node_and_loses_nothing(
     cluster.equal_digest()
 
 
+@pytest.mark.parametrize("name", ["term", "term.copy"])
+def test_damage_to_one_copy_of_term_and_vote_is_said_and_mended(
+    damage_cluster: Cluster, name: str
+) -> None:
+    node = damage_cluster.others(damage_cluster.leader())[0]
+    path = node.data_dir / "journal" / name
+    node.kill()
+    _flip(path, 20)
+    assert "one copy of the term" in _trimaran("verify", node.data_dir).stdout
+    assert f"damaged: {path}" in _trimaran("dump", path).stdout
+    node.restart()
+    assert node.said("one copy of the term is damaged, mended", str(path))
+    node.kill()
+    assert _trimaran("verify", node.data_dir).stdout == f"{node.data_dir}: sound\n"
+    node.restart()
+
+
 @pytest.fixture
 def damage_cluster(_damage_cluster: Cluster) -> Cluster:
     """Checkpoints every few entries, so that there is one to damage."""
@@ -257,7 +278,7 @@ def test_a_torn_end_above_the_durable_mark_is_cut_and_reported(
     client.set("k", "v")
     node.kill()
     path, _ = _journal(node)
-    wal_path = max((node.data_dir / "wal").glob("*.wal"))
+    wal_path = max(path for path in (node.data_dir / "wal").glob("*.wal") if path.stat().st_size)
     for each, size_bytes in ((path, 100), (wal_path, 90)):
         with each.open("ab") as file:
             file.write(b"\x07" * size_bytes)  # As a crash in the middle of a write leaves it.

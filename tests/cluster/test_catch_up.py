@@ -3,12 +3,17 @@
 n3 away (killed, or paused)      n1, n2: 50,000 writes, snapshots made, journals cut
 n3 back   <--- snapshot stream --- leader           "snapshot installed" in n3's log
 n3        <--- appends ----------- leader           equal digest, goes on following
+
+An empty disk is the same; and what the journal still has, though not in memory, is sent from its
+files without a snapshot.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -105,3 +110,59 @@ def test_a_node_that_was_paused_through_50_000_writes_catches_up_by_snapshot(
         f"after its pause; equal digest {digest[:12]} at {index}"
     )
     _follows_on(cluster, away, "again")
+
+
+def test_a_node_whose_disk_is_empty_is_sent_everything(tmp_path: Path, figures: Figures) -> None:
+    """It was never started: the others have written, and cut what they wrote from the journal."""
+    cluster = Cluster(tmp_path, settings=SMALL_JOURNAL)
+    *first, away = cluster.nodes
+    with cluster_of(cluster, first):
+        rate = _write_many(cluster.client(first[0].id), WRITES, "before it was there", 64)
+        _cut_the_journals(cluster, away)
+        begun_s = time.monotonic()
+        away.restart()
+        wait_until(lambda: bool(away.find("snapshot installed")), 20, lambda: str(away.lines))
+        index, digest = cluster.equal_digest()
+        figures(
+            f"{WRITES:,} writes at {rate:,.0f}/s; everything was there "
+            f"{time.monotonic() - begun_s:.2f} s after its start; digest {digest[:12]} at {index}"
+        )
+        _follows_on(cluster, away, "again")
+
+
+def test_what_left_the_leader_s_memory_is_read_from_its_files_and_needs_no_snapshot(
+    start_cluster: StartCluster, figures: Figures
+) -> None:
+    cluster = start_cluster(
+        settings=("journal.memory_bytes=65536", "journal.segment_bytes_max=1048576")
+    )
+    leader = cluster.leader()
+    away = cluster.others(leader)[0]
+    away.kill()
+    rate = _write_many(cluster.client(leader.id), WRITES, "stopped", 320)
+    begun_s = time.monotonic()
+    away.restart()
+    index, digest = cluster.equal_digest()
+    journal_bytes = leader.status()["journal_bytes"]
+    figures(
+        f"{WRITES:,} writes at {rate:,.0f}/s; {journal_bytes:,} bytes of journal, 65,536 of it "
+        f"in memory; caught up {time.monotonic() - begun_s:.2f} s after its start; "
+        f"equal digest {digest[:12]} at {index}"
+    )
+    assert journal_bytes > 10_000_000
+    assert not away.find("snapshot installed")
+    _follows_on(cluster, away, "again")
+
+
+@contextmanager
+def cluster_of(cluster: Cluster, nodes: list[NodeProcess]) -> Iterator[None]:
+    """Only these nodes run at first; all are ended in the end."""
+    try:
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            node.wait_ready()
+        cluster.leader(nodes)
+        yield
+    finally:
+        cluster.close()

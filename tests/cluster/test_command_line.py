@@ -187,7 +187,7 @@ def test_snapshot_verify_and_dump_show_what_is_on_disk(
     code, out, _ = shell.run("dump", max((supervised.data_dir / "n1/journal").glob("*.seg")))
     assert code == 0
     assert b"put shown=in\\x20the\\x20dump" in out
-    code, out, _ = shell.run("dump", max((supervised.data_dir / "n1/wal").glob("*.wal")))
+    code, out, _ = shell.run("dump", min((supervised.data_dir / "n1/wal").glob("*.wal")))
     assert code == 0
     assert out.startswith(b"wal segment ")
     assert shell.run("dump", supervised.data_dir / "none")[0] == 2

@@ -19,6 +19,7 @@ human reads the diff. Blank lines and lines that begin with `#` are skipped.
     crash synced | all             the machine dies; what was not synced is lost, or not
     crash synced | all after STEP [N]  it dies in the next command, right after the disk did that
                    step for the N-th time
+    grow zeros | garbage N         the newest segment grew by N bytes whose data did not arrive
     hole FROM TO   those bytes of the newest segment were never written, but later ones were
     remove GLOB    files go
     reopen         after kill -9, if nothing else was said: prints what recovery found, or refused
@@ -65,6 +66,9 @@ class Story:
         except _Died:
             self.machine = None
         except Fatal as error:
+            if isinstance(error.__cause__, _Died):  # In the background.
+                self.machine = None
+                return
             self.output.append(f"{type(error).__name__}: {error}")
 
     def open(self) -> FileStateMachine:
@@ -188,6 +192,10 @@ class Story:
         span = slice(int(start), int(stop))
         zeros = bytes(span.stop - span.start)
         self.change(self.newest("wal"), lambda content: content.__setitem__(span, zeros))
+
+    def do_grow(self, what: str, count: str) -> None:
+        filler = b"\0" if what == "zeros" else b"\xa5"
+        self.change(self.newest("wal"), lambda content: content.extend(filler * int(count)))
 
     def do_remove(self, pattern: str) -> None:
         self.machine = None

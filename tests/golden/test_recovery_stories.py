@@ -26,4 +26,29 @@ def test_every_crash_shape_has_its_story() -> None:
         "checkpoint_without_wal",
         "wal_ahead_of_checkpoint",
         "twice_applied",
+        # And those that the exploration of crash states (test_crash_states.py) made worth a name.
+        "grown_tail",
+        "lost_segment_name",
+        "interrupted_checkpoint",
+        "interrupted_install",
+        "interrupted_reset",
+        "interrupted_segment",
+        "killed_then_power_lost",
     }
+
+
+def test_recording_writes_what_a_story_prints_and_keeps_the_story(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = tmp_path / "story.txt"
+    story.write_text("# Why.\nput a 1\nreopen\nkeys\n---\nsomething else\n")
+    with pytest.raises(AssertionError, match="GOLDEN_UPDATE"):
+        check_script(story)
+    monkeypatch.setenv("GOLDEN_UPDATE", "1")
+    check_script(story)
+    monkeypatch.delenv("GOLDEN_UPDATE")
+    check_script(story)
+    assert story.read_text() == (
+        "# Why.\nput a 1\nreopen\nkeys\n---\n"
+        "recovered 1@1 from no checkpoint and 1 frames\n1@1: a=1\n"
+    )

@@ -122,7 +122,7 @@ class Replica:
 
     def apply(self, batch: bytes) -> Any:
         """Committed and applied here, whoever proposed it."""
-        outcome = self.store.apply_batch(batch)
+        outcome = self.store.apply_batch(batch, self.store.revision + 1)
         self.expiry.applied(read_head(batch).now_ms)
         self.batches.applied(read_head(batch), outcome)
         return outcome

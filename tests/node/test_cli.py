@@ -230,6 +230,52 @@ def test_verify_and_dump_of_nothing_are_exit_code_2(
     assert capsys.readouterr().err.count("no such") == 2
 
 
+def test_certs_are_made_once_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["certs", str(tmp_path / "c"), "--nodes", "n1, n2", "--days", "30"]
+    assert cli.main(words) == 0
+    made = capsys.readouterr().out.split()
+    assert [Path(path).name for path in made] == [
+        *("ca.key", "ca.crt"),
+        *("n1.key", "n1.crt", "n2.key", "n2.crt"),
+    ]
+    assert all(Path(path).stat().st_mode & 0o777 == 0o600 for path in made)
+    assert cli.main(words) == 2
+    assert "n2.crt: is there already; it is not overwritten" in capsys.readouterr().err
+    assert cli.main([*words[:3], "n4,../x"]) == 2
+    assert "'../x' is no id of a node" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        pytest.param(
+            ["peer.tls_cert=absent.crt", "peer.tls_key=absent.key", "peer.tls_ca=ca.crt"],
+            "peer.tls_cert: absent.crt: no such file",
+            id="no such file",
+        ),
+        pytest.param(
+            ["peer.tls_cert=n1.crt"],
+            "peer.tls_key: is missing: peer.tls_cert needs it",
+            id="half of it",
+        ),
+    ],
+)
+def test_serve_says_what_its_certificates_lack(
+    tmp_path: Path, settings: list[str], part: str
+) -> None:
+    path = tmp_path / "n1.toml"
+    base = free_base_port(1)
+    path.write_text(
+        f'[node]\nid = "n1"\ndata_dir = "{tmp_path}/n1"\n[[cluster.members]]\nid = "n1"\n'
+        f'client = "127.0.0.1:{base}"\npeer = "127.0.0.1:{base + 1000}"\n'
+        f'http = "127.0.0.1:{base + 2000}"\n'
+    )
+    words = [word for setting in settings for word in ("--set", setting)]
+    result = trimaran("serve", "--config", str(path), *words)
+    assert result.returncode == 2
+    assert part in result.stderr.decode()
+
+
 def test_a_reader_that_has_read_enough_is_no_failure(tmp_path: Path) -> None:
     command = f"{sys.executable} -P -m node --help | true; exit ${{PIPESTATUS[0]}}"
     answer = subprocess.run(

@@ -18,9 +18,10 @@ import pytest
 from node import cluster as supervisor
 from node.client import Client, find_leader, statuses
 from node.cluster_child import environment
-from node.cluster_plan import Options, plan
+from node.cluster_plan import Options, certify, plan
 from node.config import Address, Config
 from node.errors import ConfigError
+from statemachine.fs import Disk
 from tests.support.ports import free_base_port
 from tests.support.supervised import ROOT, Supervised, is_running, wait_until
 
@@ -49,6 +50,24 @@ def test_a_template_sets_everything_but_ids_and_addresses() -> None:
     assert configs[0].raft.election_timeout_min_ms == 150
     filled = plan(Options(template=ROOT / "configs/cluster/n2.toml"))
     assert [config.node.id for config in filled] == ["n1", "n2", "n3"]
+
+
+def test_with_tls_each_node_is_told_its_own_certificate_and_they_are_made_once(
+    tmp_path: Path,
+) -> None:
+    options = Options(data_dir=tmp_path, base_port=7001, tls=True)
+    configs = plan(options)
+    assert configs[1].peer.tls_cert == str(tmp_path / "certs/n2.crt")
+    assert configs[1].peer.tls_key == str(tmp_path / "certs/n2.key")
+    assert {config.peer.tls_ca for config in configs} == {str(tmp_path / "certs/ca.crt")}
+    certify(options, configs, Disk())
+    made = {path.name: path.read_bytes() for path in (tmp_path / "certs").iterdir()}
+    assert len(made) == 8
+    more = Options(data_dir=tmp_path, base_port=7001, tls=True, nodes=4)
+    certify(more, plan(more), Disk())
+    now = {path.name: path.read_bytes() for path in (tmp_path / "certs").iterdir()}
+    assert set(now) - set(made) == {"n4.crt", "n4.key"}
+    assert now | made == now
 
 
 def test_options_that_cannot_be_are_refused_together() -> None:

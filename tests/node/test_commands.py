@@ -60,9 +60,16 @@ def test_every_row_is_whole(name: str, row: Any) -> None:
     assert row.summary.endswith(".")
     assert row.arity != 0
     assert row.handler is not None or row.subcommands
-    assert row.group in {"string", "generic", "connection", "server", "cluster", "trimaran"}
-    assert ("write" in row.flags) == (row.kind is Kind.WRITE)
-    assert (row.keys[0] > 0) <= (row.kind in (Kind.WRITE, Kind.READ))
+    assert row.group in {
+        "string", "generic", "bitmap", "transactions", "scripting", "pubsub",
+        "connection", "server", "cluster", "trimaran",
+    }  # fmt: skip
+    assert ("write" in row.flags) <= (row.kind is Kind.WRITE)
+    assert ("readonly" in row.flags) <= (row.kind is Kind.READ)
+    # Channels of a shard are told as keys, so that clients find the shard.
+    assert (row.keys[0] + row.numkeys > 0) <= (
+        row.kind in (Kind.WRITE, Kind.READ) or row.group == "pubsub"
+    )
 
 
 @pytest.mark.parametrize("name", [b"get", b"GET", b"Get", b"gEt"])
@@ -159,9 +166,12 @@ def test_times_to_live_are_told_on_the_clusters_clock(client: Client, service: F
     assert ask(client, "PTTL", "other") == -1
 
 
-def test_xx_with_lt_is_refused_rather_than_done_wrong(client: Client) -> None:
-    reply = client.run("EXPIRE", "k", "10", "XX", "LT")
-    assert reply == b"-ERR XX and LT options at the same time are not supported\r\n"
+def test_xx_with_lt_needs_a_later_deadline(client: Client) -> None:
+    client.run("SET", "k", "v")
+    assert ask(client, "EXPIRE", "k", "10", "XX", "LT") == 0
+    client.run("EXPIRE", "k", "100")
+    assert ask(client, "EXPIRE", "k", "200", "XX", "LT") == 0
+    assert ask(client, "EXPIRE", "k", "10", "XX", "LT") == 1
 
 
 def test_xx_with_gt_is_gt(client: Client) -> None:
@@ -258,7 +268,7 @@ def test_a_page_of_long_keys_ends_early(client: Client, service: FakeService) ->
 
 def test_a_reply_over_the_output_limit_is_an_error(client: Client, service: FakeService) -> None:
     client.frontend.output_bytes_max = 5_000
-    service.machine.data[b"a"] = b"x" * 3_000
+    service.machine.assign(b"a", b"x" * 3_000)
     assert client.run("MGET", "a", "a").startswith(b"-ERR reply of 6000 bytes")
     fill(service, 1_000)
     assert client.run("KEYS", "*").startswith(b"-ERR the keys are more than")
@@ -283,7 +293,11 @@ def test_info_has_what_stock_clients_read_and_the_raft_section(
         "1",
         "64",
     )
-    assert (told["role"], told["connected_slaves"], told["db0"]) == ("master", "2", "keys=1")
+    assert (told["role"], told["connected_slaves"], told["db0"]) == (
+        "master",
+        "2",
+        "keys=1,expires=0,avg_ttl=0",
+    )
     assert told["raft_id"] == "n1"
     assert {name for name in told if name.startswith("raft_")} == set(service.info())
     assert set(info(client, "Raft")) == set(service.info())

@@ -296,6 +296,16 @@ def test_ports_without_a_secret_are_bound_to_loopback_only(tmp_path: Path) -> No
     ]
     config = load(tmp_path, text, "peer.secret=s", "client.requirepass=p")
     assert config.member.peer.host == "10.0.0.1"
+    files = [f"peer.{name}={name}" for name in ("tls_cert", "tls_key", "tls_ca")]
+    assert load(tmp_path, text, *files, "client.requirepass=p").peer.tls_ca == "tls_ca"
+    assert "`trimaran certs` makes them" in problems(tmp_path, text)["cluster.members.n1.peer"]
+
+
+@pytest.mark.parametrize("given", ["tls_cert", "tls_key", "tls_ca"])
+def test_of_the_files_of_tls_all_are_given_or_none(tmp_path: Path, given: str) -> None:
+    found = problems(tmp_path, MINIMAL, f"peer.{given}=x")
+    assert len(found) == 2
+    assert all("is missing" in text and f"peer.{given} needs it" in text for text in found.values())
 
 
 @pytest.mark.parametrize(

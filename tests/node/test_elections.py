@@ -13,6 +13,7 @@ import pytest
 from node import wire
 from node.elections import Elections
 from tests.support.fence import FakeElectorate, FakeJournal, FakeLinks, entry
+from tests.support.quorum import FixedQuorum
 
 
 class Room:
@@ -28,7 +29,7 @@ class Room:
             self.journal,  # type: ignore[arg-type]
             timeout_min_s=0.3,
             timeout_max_s=0.3,
-            members_count=count,
+            quorum=FixedQuorum(count),
             monotonic=lambda: self.now_s,
             rng=random.Random(1),
         )
@@ -88,7 +89,7 @@ def test_timeouts_lie_between_the_shortest_and_the_longest() -> None:
         FakeJournal(),  # type: ignore[arg-type]
         timeout_min_s=0.3,
         timeout_max_s=0.6,
-        members_count=3,
+        quorum=FixedQuorum(3),
         monotonic=lambda: now_s[0],
         rng=random.Random(7),
     )
@@ -230,20 +231,45 @@ def test_a_transfer_is_admitted_always(room: Room) -> None:
 # -- votes ---------------------------------------------------------------------------------------
 
 
-def test_votes_and_requests_wait_until_term_and_vote_are_durable(room: Room) -> None:
+def test_a_vote_waits_until_term_and_vote_are_durable(room: Room) -> None:
     room.journal.term_is_durable = False
-    room.elections.ask_vote("n2", 2, 1, 0)
     room.elections.give_vote("n3", 2)
     room.elections.release()
     assert room.take() == []
     room.journal.term_is_durable = True
     room.elections.release()
-    assert room.take() == [
-        ("n2", [wire.VOTE_REQUEST, 2, 1, 0, False]),
-        ("n3", [wire.VOTE, 2]),
-    ]
+    assert room.take() == [("n3", [wire.VOTE, 2])]
     room.elections.release()
     assert room.take() == []
+
+
+def test_votes_are_asked_for_at_once_and_counted_when_our_own_is_durable(room: Room) -> None:
+    room.replica.follows(None, term=2)
+    room.journal.term_is_durable = False
+    room.elections.ask_vote("n2", 2, 1, 0)
+    assert room.take() == [("n2", [wire.VOTE_REQUEST, 2, 1, 0, False])]
+    for _ in range(3):
+        assert not room.elections.counts("n2", 2)
+        assert not room.elections.counts("n2", 7)
+    assert room.elections.early_votes() == []
+    room.journal.term_is_durable = True
+    assert room.elections.early_votes() == [("n2", 2)]
+    assert room.elections.counts("n2", 2)
+    assert room.elections.early_votes() == []
+
+
+def test_while_a_vote_is_being_written_nobody_is_let_stand(room: Room) -> None:
+    """With disks slower than the timeouts, each candidate would disturb the one before it."""
+    room.journal.term_is_durable = False
+    room.wait(0.4)
+    room.wait(0.4)
+    room.elections.on_pre_vote("n2", 2, 1, 0)
+    assert room.take() == []
+    room.journal.term_is_durable = True
+    room.elections.on_pre_vote("n2", 2, 1, 0)
+    assert room.take() == [("n2", [wire.PRE_GRANT, 2])]
+    room.wait(0.4)
+    assert [message[0] for _, message in room.take()] == [wire.PRE_VOTE] * 2
 
 
 def test_giving_a_vote_postpones_our_own_round(room: Room) -> None:
@@ -288,3 +314,29 @@ def test_only_a_higher_term_is_adopted(room: Room, term: int, observed: list[int
     room.replica.follows(None, term=2)
     room.elections.on_higher_term(term)
     assert room.replica.observed == observed
+
+
+# -- who counts ----------------------------------------------------------------------------------
+
+
+def test_a_learner_stands_for_nothing_and_gives_its_vote_to_whoever_asks() -> None:
+    room = Room(count=3)
+    room.elections._quorum = FixedQuorum(3, learners=["n1"])
+    room.wait(1.0)
+    assert room.take() == []
+    assert not room.elections.may_stand()
+    room.elections.on_pre_vote("n2", 2, 9, 9)
+    assert room.take() == [("n2", [wire.PRE_GRANT, 2])]
+
+
+def test_a_learner_is_not_asked_and_neither_its_grant_nor_its_vote_counts() -> None:
+    room = Room(count=3)
+    room.elections._quorum = FixedQuorum(4, learners=["n3"])  # n1, n2, n4 vote
+    room.wait(1.0)
+    assert [to for to, _ in room.take()] == ["n2"]
+    room.elections.on_pre_grant("n3", 2)
+    assert room.replica.stood == []
+    room.elections.on_pre_grant("n2", 2)
+    assert room.replica.stood == [2]
+    assert not room.elections.counts("n3", 2)
+    assert room.elections.counts("n2", 2)

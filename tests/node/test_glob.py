@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from node.commands.glob import compile_glob
+from node.glob import compile_glob
 from tests.support.live_server import Wire, redis_oracle
 
 

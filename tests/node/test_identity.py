@@ -12,19 +12,22 @@ from pathlib import Path
 import pytest
 
 from node.errors import ConfigError
-from node.identity import Identity
+from node.identity import Identity, prepare_joining
+from node.membership import MEMBERS_FILE, Membership
+from node.roster import Roster
 from statemachine.errors import Corrupt, DirectoryInUse, DiskFailed, Unsupported
 from statemachine.fs import Disk
 from tests.support.crash import Crash, FailingDisk, MemoryDisk
+from tests.support.fake_service import members
 
 DATA = Path("/data/n1")
 FILE = DATA / "identity.json"
 MEMBERS = ["n1", "n2", "n3"]
 
 
-def opened(disk: MemoryDisk, node_id: str = "n1", members: Iterable[str] = MEMBERS) -> int:
+def opened(disk: MemoryDisk, node_id: str = "n1", names: Iterable[str] = MEMBERS) -> int:
     """The epoch of an opening that is over at once."""
-    identity = Identity(DATA, node_id, list(members), disk, lambda: "5f0c9e12a4b7d386")
+    identity = Identity(DATA, node_id, list(names), disk, lambda: "5f0c9e12a4b7d386")
     identity.release()
     return identity.epoch
 
@@ -39,6 +42,7 @@ def test_the_first_opening_makes_the_directory_and_is_epoch_one() -> None:
         "format": 1,
         "node": "n1",
         "members": MEMBERS,
+        "joined": False,
         "incarnation": "5f0c9e12a4b7d386",
         "epoch": 1,
     }
@@ -76,11 +80,11 @@ def test_the_data_of_another_node_is_refused() -> None:
 def test_the_data_of_another_cluster_is_refused_and_the_order_of_members_is_no_matter() -> None:
     disk = MemoryDisk()
     opened(disk)
-    for members in (["n1"], ["n1", "n2"], ["n1", "n2", "n4"], ["n1", "n2", "n3", "n4"]):
+    for names in (["n1"], ["n1", "n2"], ["n1", "n2", "n4"], ["n1", "n2", "n3", "n4"]):
         with pytest.raises(ConfigError, match="belongs to the cluster n1, n2, n3, not to") as e:
-            opened(disk, members=members)
+            opened(disk, names=names)
         assert [key for key, _ in e.value.problems] == ["node.data_dir"]
-    assert opened(disk, members=["n3", "n1", "n2"]) == 2
+    assert opened(disk, names=["n3", "n1", "n2"]) == 2
 
 
 def test_a_directory_with_foreign_files_is_left_alone() -> None:
@@ -202,3 +206,40 @@ def test_a_failing_disk_is_told_and_the_lock_let_go() -> None:
             continue
         break
     assert fail_at > 5
+
+
+def test_a_directory_that_joins_remembers_it_whatever_is_said_later() -> None:
+    disk = MemoryDisk()
+    for joined in (True, False):
+        identity = Identity(DATA, "n1", MEMBERS, disk, joined=joined)
+        identity.release()
+        assert identity.joined
+
+
+def test_a_directory_that_was_prepared_opens_as_its_first_epoch() -> None:
+    disk = MemoryDisk()
+    prepare_joining(disk, DATA, "n1", MEMBERS)
+    identity = Identity(DATA, "n1", MEMBERS, disk.crashed(Crash.SYNCED, 0))
+    assert (identity.epoch, identity.joined) == (1, True)
+
+
+def test_once_members_have_changed_the_configuration_may_name_others() -> None:
+    disk = MemoryDisk()
+    opened(disk)
+    founding = Roster.founded_by(members(2))
+    membership = Membership(
+        "n1",
+        "5f0c9e12a4b7d386",
+        founding,
+        path=DATA / MEMBERS_FILE,
+        disk=disk,
+        term_at=lambda index: None,
+        on_change=lambda: None,
+        on_settled=lambda: None,
+        on_removed=lambda reason: None,
+    )
+    with pytest.raises(ConfigError, match="belongs to the cluster"):
+        Identity(DATA, "n1", ["n1", "n2"], disk)
+    membership.adopt(founding.adding(members(3)[2], 5))
+    Identity(DATA, "n1", ["n1", "n2"], disk).release()
+    Identity(DATA, "n1", MEMBERS, disk).release()

@@ -16,7 +16,7 @@ import google_crc32c
 import pytest
 
 from node.entry import KIND_BATCH, NOOP_COMMAND, Entry, wrap
-from node.journal_files import JournalFiles, TermFile
+from node.journal_files import JournalFiles
 from statemachine.errors import Corrupt, DiskFailed, Unsupported
 from statemachine.frame import FRAME_HEADER_BYTES
 from statemachine.segment import JOURNAL_MAGIC, SEGMENT_HEADER_BYTES, read_segment, segment_header
@@ -216,7 +216,7 @@ def test_entries_with_a_gap_are_corrupt() -> None:
 def test_a_segment_of_a_newer_version_is_refused_as_such() -> None:
     disk, _ = one_segment(marked=True)
     raw = bytearray(segment_header(JOURNAL_MAGIC, 0, 1, 1))
-    raw[8:12] = (2).to_bytes(4, "little")
+    raw[8:12] = (3).to_bytes(4, "little")
     raw[60:64] = _crc(bytes(raw[:60]))
     disk.overwrite(FIRST, bytes(raw) + disk.content(FIRST)[64:])
     with pytest.raises(Unsupported):
@@ -482,93 +482,3 @@ def test_a_failing_disk_stops_the_log_and_loses_nothing_that_was_synced() -> Non
             assert all(each in found for each in story.model.sure), f"{calls=}, {how}"
         calls += 1
     assert calls > 60
-
-
-# -- term and vote ----------------------------------------------------------------------------
-
-TERM = JOURNAL / "term"
-
-
-@pytest.mark.parametrize(
-    ("term", "vote"),
-    [(0, None), (1, "n1"), (7, None), (2**40, "a-very-long-name" * 15), (3, "knoten-\N{SNOWMAN}")],
-)
-def test_term_and_vote_come_back(term: int, vote: str | None) -> None:
-    disk = new_disk()
-    TermFile(TERM, disk).save(term, vote)
-    assert TermFile(TERM, disk.crashed(Crash.SYNCED)).load() == (term, vote)
-
-
-def test_a_node_that_never_voted_has_no_term() -> None:
-    assert TermFile(TERM, new_disk()).load() == (0, None)
-
-
-def test_every_flipped_bit_and_every_cut_of_the_term_file_is_refused() -> None:
-    disk = new_disk()
-    file = TermFile(TERM, disk)
-    file.save(7, "n2")
-    whole = disk.content(TERM)
-    for bit in range(len(whole) * 8):
-        disk.flip(TERM, bit)
-        with pytest.raises((Corrupt, Unsupported), match=str(TERM)):
-            file.load()
-        disk.flip(TERM, bit)
-    for cut in range(len(whole)):
-        disk.overwrite(TERM, whole[:cut])
-        with pytest.raises(Corrupt):
-            file.load()
-    disk.overwrite(TERM, whole + b"\0")
-    with pytest.raises(Corrupt):
-        file.load()
-
-
-def test_a_term_file_of_a_newer_version_is_refused_as_such() -> None:
-    disk = new_disk()
-    TermFile(TERM, disk).save(7, "n2")
-    raw = bytearray(disk.content(TERM))
-    raw[8:12] = (2).to_bytes(4, "little")
-    disk.overwrite(TERM, bytes(raw[:-4]) + _crc(bytes(raw[:-4])))
-    with pytest.raises(Unsupported):
-        TermFile(TERM, disk).load()
-
-
-def test_a_crash_at_any_step_of_saving_leaves_the_old_term_or_the_new_one() -> None:
-    disk = new_disk()
-    file = TermFile(TERM, disk)
-    file.save(6, None)
-    steps = []
-
-    def on_step(name: str) -> None:
-        steps.append(name)
-        for how, crashed in crashes_of(disk):
-            assert TermFile(TERM, crashed).load() in [(6, None), (7, "n2")], f"{steps}, {how}"
-
-    disk.on_step = on_step
-    file.save(7, "n2")
-    disk.on_step = None
-    assert steps == ["create", "write", "write", "sync", "rename", "sync_dir"]
-    assert TermFile(TERM, disk.crashed(Crash.SYNCED)).load() == (7, "n2")
-
-
-def test_a_term_that_a_killed_process_saved_is_durable_once_the_journal_is_loaded() -> None:
-    disk = new_disk()
-    file = TermFile(TERM, disk)
-    file.save(6, None)
-
-    def on_step(name: str) -> None:
-        again = killed(disk)
-        opened(again)
-        found = TermFile(TERM, again).load()
-        assert TermFile(TERM, again.crashed(Crash.SYNCED)).load() == found, name
-
-    disk.on_step = on_step
-    file.save(7, "n2")
-
-
-def test_a_term_that_cannot_be_saved_is_fatal_and_the_old_one_stays() -> None:
-    for fail_at in range(1, 4):
-        disk = new_disk()
-        TermFile(TERM, disk).save(6, None)
-        with pytest.raises(DiskFailed):
-            TermFile(TERM, FailingDisk(disk, fail_at)).save(7, "n2")
-        assert TermFile(TERM, disk.crashed(Crash.SYNCED)).load() in [(6, None), (7, "n2")]

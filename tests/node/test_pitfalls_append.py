@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node import wire
+from node.config import PeerSection
 from node.errors import Fatal
 from tests.support.bare import Bare, bare_clock
-from tests.support.fence import Fence, entry
+from tests.support.fence import HEARTBEAT_S, Fence, batch, entry
+from tests.support.simulated import Simulation
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +64,7 @@ def test_what_is_in_flight_is_not_sent_again() -> None:
     fence.send_append("n2", 2, entry(3, 1), entry(4, 1), entry(5, 1))
     ((_, message),) = fence.take()
     assert message[:5] == [wire.APPEND, 1, 1, 4, 1]
-    assert message[5] == [[1, 1, b"5@1"]]
+    assert message[5] == [[1, 1, batch(5, 1)]]
 
 
 def test_a_new_link_carries_everything_anew() -> None:
@@ -73,8 +76,9 @@ def test_a_new_link_carries_everything_anew() -> None:
     fence.transport.link_up("n2")
     fence.take()
     fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
-    ((_, message),) = fence.take()
-    assert [row[2] for row in message[5]] == [b"2@1", b"3@1"]
+    assert indexes(fence) == [(1, [])]  # does the log still end there?
+    fence.receive("n2", wire.ACK, 1, 2, False, True)
+    assert indexes(fence) == [(1, [2, 3])]
 
 
 # -- P7: an older append truncates what matches --------------------------------------------------
@@ -122,18 +126,25 @@ def test_entries_that_differ_are_delivered_from_the_first_that_does() -> None:
 
 
 @pytest.mark.parametrize("settled_by", ["PySyncObj", "the state machine before a restart"])
-def test_truncating_what_is_applied_is_fatal(settled_by: str) -> None:
+def test_who_would_change_what_is_applied_is_not_followed(settled_by: str) -> None:
     fence = Fence()
     fence.log((2, 1), (3, 1))
     if settled_by == "PySyncObj":
         fence.state.applied = 3
     else:
         fence.state.settled = 3
-    with pytest.raises(Fatal, match="truncate applied entry 3"):
-        fence.receive_append("n2", 2, (2, 1), (3, 2))
-    with pytest.raises(Fatal, match="disagrees on applied entry 3@2"):
-        fence.receive_append("n2", 2, (3, 2), (4, 2))
-    assert fence.delivered == []
+    for previous, *entries in (
+        ((2, 1), (3, 2)),
+        ((1, 0), (2, 1), (3, 2), (4, 2)),
+        ((3, 2), (4, 2)),
+        ((3, 2),),
+    ):
+        with pytest.raises(wire.WireError, match="contradicts applied entry 3@1"):
+            fence.receive_append("n2", 2, previous, *entries)
+    assert fence.delivered == fence.outgoing == fence.state.observed == []
+    assert fence.elections.heard == 0
+    fence.receive_append("n2", 1, (3, 1), (4, 1))  # this one it may
+    assert fence.elections.heard == 1
 
 
 # -- P8: snapshot messages advance the commit index ----------------------------------------------
@@ -163,6 +174,8 @@ def test_a_snapshot_advances_no_commit_index_and_says_nothing_before_it_is_belie
 def test_pysyncobj_s_own_snapshot_message_starts_a_stream_of_ours() -> None:
     fence = Fence()
     fence.state.leads(term=1)
+    fence.journal[:] = [entry(8, 1), entry(9, 1)]
+    fence.receive("n2", wire.ACK, 1, 3, True, False)  # its log ends at 2
     assert fence.send(
         "n2", type="append_entries", term=1, commit_index=5, serialized=(b"", True, True)
     )
@@ -302,12 +315,107 @@ def test_pysyncobj_sends_to_a_peer_that_takes_nothing_for_ever() -> None:
     assert sent > 2 * 200 * 10_000
 
 
+def indexes(fence: Fence) -> list[tuple[int, list[int]]]:
+    """Of each append that left since the last time: what it stands behind, what is in it."""
+    return [
+        (sent[3], list(range(sent[3] + 1, sent[3] + 1 + len(sent[5]))))
+        for _, sent in fence.take()
+        if sent[0] == wire.APPEND
+    ]
+
+
 def test_nothing_is_queued_behind_a_full_send_buffer_but_heartbeats() -> None:
     fence = Fence()
     fence.state.leads(term=1)
     fence.log((2, 1), (3, 1))
     fence.links.waiting_bytes["n2"] = 1001
-    assert fence.send_append("n2", 1, entry(2, 1)) is False
-    assert fence.outgoing == []
-    assert fence.send_append("n2", 3)
-    assert [to for to, _ in fence.outgoing] == ["n2"]
+    fence.send_append("n2", 1, entry(2, 1))
+    assert indexes(fence) == [(1, [])]
+    fence.send_append("n2", 2, entry(3, 1))
+    assert indexes(fence) == []
+    fence.now_s += HEARTBEAT_S
+    fence.send_append("n2", 3)
+    assert indexes(fence) == [(3, [])]
+
+
+def test_what_a_full_buffer_held_back_follows_once_when_there_is_room() -> None:
+    """PySyncObj believes it sent; without this the peer would refuse, and be sent all anew."""
+    fence = Fence()
+    fence.state.leads(term=1)
+    fence.log(*((index, 1) for index in range(2, 8)))
+    fence.send_append("n2", 1, entry(2, 1))
+    fence.links.waiting_bytes["n2"] = 1001
+    for index in (3, 4, 5):
+        fence.now_s += HEARTBEAT_S
+        fence.send_append("n2", index - 1, entry(index, 1))
+    assert indexes(fence) == [(1, [2]), (2, []), (2, []), (2, [])]
+    fence.links.waiting_bytes["n2"] = 0
+    fence.send_append("n2", 5, entry(6, 1))
+    fence.send_append("n2", 6, entry(7, 1))
+    assert indexes(fence) == [(2, [3, 4, 5, 6, 7])]
+    fence.now_s += HEARTBEAT_S
+    fence.send_append("n2", 7)
+    assert indexes(fence) == [(7, [])]
+
+
+def test_what_was_held_back_and_then_cut_comes_by_snapshot() -> None:
+    fence = Fence()
+    fence.state.leads(term=1)
+    fence.log(*((index, 1) for index in range(2, 8)))
+    fence.send_append("n2", 1, entry(2, 1))
+    fence.take()
+    del fence.journal[:4]  # from 5 on
+    fence.send_append("n2", 6, entry(7, 1))
+    assert indexes(fence) == []
+    assert fence.snapshots.started == ["n2"]
+
+
+def test_refusals_of_a_pipeline_have_the_backlog_sent_once() -> None:
+    """A new link to a follower that is far behind, with writes going on all the while."""
+    fence = Fence()
+    fence.state.leads(term=1)
+    fence.log(*((index, 1) for index in range(2, 102)))
+    fence.transport.link_up("n2")
+    for index in range(90, 102):  # before the first answer is back
+        fence.now_s += HEARTBEAT_S / 4
+        fence.send_append("n2", index - 1, entry(index, 1))
+    probes = indexes(fence)
+    assert len(probes) > 3
+    assert all(not carried for _, carried in probes)
+    for _ in probes:  # each is refused: the follower ends at 50
+        fence.receive("n2", wire.ACK, 1, 51, True, False)
+        fence.send_append("n2", 50, *(entry(index, 1) for index in range(51, 102)))
+    assert all(not carried for _, carried in indexes(fence))
+    fence.receive("n2", wire.ACK, 1, 51, False, True)
+    assert indexes(fence) == [(50, list(range(51, 102)))]
+    fence.receive("n2", wire.ACK, 1, 51, False, True)
+    fence.send_append("n2", 50, *(entry(index, 1) for index in range(51, 102)))
+    assert all(not carried for _, carried in indexes(fence))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_slow_peer_is_sent_each_entry_about_once(tmp_path: Path, seed: int) -> None:
+    """Whole nodes: 0.2 s one way, a link that breaks twice, and 1 MiB that may wait."""
+
+    async def story(sim: Simulation) -> None:
+        leader = await sim.ready()
+        slow = sim.others(leader)[0]
+        sim.network.slow[leader.id, slow.id] = (0.2, 0.25)
+        sim.network.frames = []
+        for turn in range(90):
+            await leader.set(b"k%d" % turn, bytes(60_000))
+            if turn in (30, 60):
+                sim.network.break_session(frozenset((leader.id, slow.id)))
+        await sim.settle(60)
+        assert len(sim.digests()) == 1
+        carried = [
+            index
+            for sender, to, message in sim.network.frames
+            if message[0] == wire.APPEND and (sender, to) == (leader.id, slow.id)
+            for index in range(message[3] + 1, message[3] + 1 + len(message[5]))
+        ]
+        assert len(set(carried)) >= 90
+        assert len(carried) < 1.1 * len(set(carried))
+
+    with Simulation(3, tmp_path, seed, peer=PeerSection(send_buffer_bytes_max=1 << 20)) as sim:
+        sim.run(story(sim))

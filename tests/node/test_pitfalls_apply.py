@@ -21,6 +21,7 @@ from node import wire
 from node.entry import KIND_BATCH, KIND_NOOP, unwrap, wrap
 from node.errors import Fatal, Unavailable
 from tests.support.bare import Bare, bare_clock
+from tests.support.fence import batch
 from tests.support.simulated import Simulation, outcome_of
 
 
@@ -318,9 +319,13 @@ def test_pysyncobj_runs_what_a_peer_pickled() -> None:
 @pytest.mark.usefixtures("_innocent")
 def test_a_pickle_from_a_peer_stays_bytes() -> None:
     body = wire.encode(wire.APPEND, 1, 2, 1, 0, [(1, KIND_BATCH, EVIL)])[wire.LENGTH.size :]
+    with pytest.raises(wire.WireError):  # no batch
+        wire.decode(body)
+    evil = batch(2, 1) + EVIL
+    body = wire.encode(wire.APPEND, 1, 2, 1, 0, [(1, KIND_BATCH, evil)])[wire.LENGTH.size :]
     rows = wire.decode(body)[5]
     ((command, _, _),) = wire.entries_of(1, rows)
-    assert pickle.loads(command[1:]) == (0, (EVIL,))
+    assert pickle.loads(command[1:]) == (0, (evil,))
     assert "trimaran_was_here" not in sys.__dict__
 
 

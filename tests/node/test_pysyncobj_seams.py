@@ -165,11 +165,67 @@ def test_a_proposed_command_is_appended_and_sent_within_the_call() -> None:
 
 def test_the_private_names_that_are_read_or_set_are_there() -> None:
     bare = Bare("n1", ["n2", "n3"])
-    for name in ("raftLog", "raftState", "raftElectionDeadline", "serializer", "commandsQueue"):
+    for name in (
+        *("raftLog", "raftState", "raftElectionDeadline", "serializer", "commandsQueue"),
+        *("otherNodes", "readonlyNodes", "connectedNodes", "raftNextIndex", "raftMatchIndex"),
+        *("lastResponseTime", "sendAppendEntries"),
+    ):
         assert hasattr(bare, f"_SyncObj__{name}"), name
     assert hasattr(bare._SyncObj__serializer, "getTransmissionData")
     assert bare._getLeader() is None
     assert bare._isLeader() is False
+
+
+def test_a_no_op_with_a_tail_is_a_no_op_and_its_tail_is_not_unpickled() -> None:
+    bare = Bare("n1", [])
+    bare.advance(10)
+    bare.tick()
+    assert bare.is_leader
+    # Two entries put into the log past the queue, as node.raft does it with a roster.
+    log = bare._SyncObj__raftLog
+    log.add(b"\x01no pickle at all", bare.log[-1][0] + 1, bare.raftCurrentTerm)
+    log.add(wrap(KIND_BATCH, b"behind it"), bare.log[-1][0] + 1, bare.raftCurrentTerm)
+    bare.tick()
+    assert bare.applied == [b"behind it"]
+    assert bare.raftLastApplied == bare.log[-1][0]
+
+
+def test_a_read_only_node_is_sent_everything_and_counts_nowhere() -> None:
+    bare = Bare("n1", ["n2"])
+    bare.lead()
+    learner = Node("n3")
+    bare._SyncObj__readonlyNodes.add(learner)
+    bare._SyncObj__raftNextIndex[learner] = bare.log[-1][0] + 1
+    bare._SyncObj__raftMatchIndex[learner] = 0
+    bare.wire.connect("n3")
+    bare.wire.messages.clear()
+    bare.propose(b"batch")
+    assert {to for to, _ in bare.sent("append_entries")} == {"n2", "n3"}
+    before = bare.raftCommitIndex
+    bare.acknowledged("n3", bare.log[-1][0])
+    bare.tick()
+    assert bare.raftCommitIndex == before  # of two voters it is not the second
+    bare.acknowledged("n2", bare.log[-1][0])
+    bare.tick()
+    assert bare.raftCommitIndex == bare.log[-1][0]
+    # Nor is it asked for its vote, and its answers keep nobody in office.
+    bare.advance(100)
+    bare.acknowledged("n3", bare.log[-1][0])
+    bare.tick()
+    assert not bare.is_leader
+    bare.wire.messages.clear()
+    bare.advance(10)
+    bare.tick()
+    assert {to for to, _ in bare.sent("request_vote")} == {"n2"}
+
+
+def test_whom_pysyncobj_counts_is_a_set_that_may_be_replaced() -> None:
+    bare = Bare("n1", ["n2"])
+    bare.lead()
+    bare._SyncObj__otherNodes = set()
+    bare.propose(b"alone")
+    bare.tick()
+    assert bare.applied == [b"alone"]
 
 
 def test_the_states_are_numbered_follower_candidate_leader() -> None:

@@ -15,6 +15,7 @@ from node import wire
 from node.errors import Fatal, Unavailable
 from node.logs import EventLog
 from node.reads import AGAIN_S, LEASE_FRACTION, ROUNDS_MAX, Level, Reads
+from tests.support.quorum import FixedQuorum
 from tests.support.turns import ManualClock, Turns, Waiter
 
 LEASE_S = 0.3
@@ -36,7 +37,7 @@ class Replica:
         self.turns = Turns()
         self.reads = Reads(
             self,
-            members_count=members,
+            quorum=FixedQuorum(members),
             call_soon=self.turns.soon,
             monotonic=self.clock.monotonic,
             lease_s=LEASE_S,

@@ -6,6 +6,7 @@ ones, unchanged, and bare sockets for what no stock client does.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -289,3 +290,39 @@ def wait_for(condition: object, timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
+
+
+# A planned stop.
+
+
+def test_draining_tells_clients_what_they_asked_for_and_lets_go_of_them() -> None:
+    with live_server() as running, Wire(running.port) as busy, Wire(running.port) as idle:
+        assert idle.run("PING") == b"PONG"
+        running.call(lambda: setattr(running.service, "_call_soon", None))  # nothing settles
+        busy.send(wire("SET", "k", "v") + wire("GET", "k"))
+        while not running.service.submits:
+            time.sleep(0.005)
+        drained = asyncio.run_coroutine_threadsafe(running.server.drain(5), running.loop)
+        with pytest.raises(EOFError):
+            idle.reply()
+        assert not drained.done()
+        running.call(running.service.settle_all)
+        assert busy.replies(2) == [b"OK", b"v"]
+        with pytest.raises(EOFError):
+            busy.reply()
+        for client in (busy, idle):
+            client.socket.close()
+        drained.result(5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port), 5)
+
+
+def test_draining_does_not_wait_for_ever() -> None:
+    with live_server() as running, Wire(running.port) as busy:
+        running.call(lambda: setattr(running.service, "_call_soon", None))
+        busy.send(wire("SET", "k", "v"))
+        while not running.service.submits:
+            time.sleep(0.005)
+        begun_s = time.monotonic()
+        asyncio.run_coroutine_threadsafe(running.server.drain(0.2), running.loop).result(5)
+        assert 0.15 < time.monotonic() - begun_s < 3

@@ -14,7 +14,7 @@ import pytest
 from node.commands import COMMANDS, key_slot
 from node.config import ClientSection, LimitsSection
 from node.connection import Frontend
-from node.errors import NotLeader, OutcomeUnknown, Unavailable
+from node.errors import Fatal, NotLeader, OutcomeUnknown, Unavailable
 from node.reads import Level
 from node.session import QUEUE_COMMANDS_MAX, REPLY_BYTES_MAX
 from statemachine.errors import Rejected
@@ -102,6 +102,16 @@ def test_a_refusal_names_the_command_that_was_sent(client: Client) -> None:
     assert b"in 'set' command" in client.run("SET", "a", "v", "PX", late)
     client.run("SET", "a", "v")
     assert b"in 'pexpire' command" in client.run("PEXPIRE", "a", late)
+
+
+def test_a_node_that_stops_for_good_answers_nothing_any_more(
+    client: Client, service: FakeService
+) -> None:
+    """An error would say that the write was not done: others may have committed it."""
+    client.send(wire("INCR", "n") + wire("PING"))
+    client.session.fail(Fatal("write failed"))
+    client.send(wire("PING"))
+    assert client.take() == b""
 
 
 # Order.
@@ -295,7 +305,7 @@ def test_reading_stops_while_the_queue_is_full_and_goes_on_when_it_is_taken(
 def test_nothing_more_is_made_for_a_client_that_does_not_read(
     client: Client, service: FakeService
 ) -> None:
-    service.machine.data[b"a"] = b"x" * 100_000
+    service.machine.assign(b"a", b"x" * 100_000)
     client.session._write = lambda data: (  # The socket says stop at the first bytes.
         client.written.append(data), client.session.pause_writing()
     )  # type: ignore[assignment]  # fmt: skip

@@ -20,12 +20,15 @@ from pathlib import Path
 import pytest
 
 from node.config import JournalSection
-from node.errors import KVError, OutcomeUnknown
+from node.errors import Fatal, KVError, OutcomeUnknown
 from tests.support.crash import Crash
 from tests.support.simulated import SimulatedNode, Simulation, outcome_of
 
 SMALL_JOURNAL = JournalSection(
-    compact_bytes=64 * 1024, retain_bytes=4 * 1024, segment_bytes_max=64 * 1024
+    compact_bytes=64 * 1024,
+    retain_bytes=4 * 1024,
+    segment_bytes_max=64 * 1024,
+    memory_bytes=64 * 1024,
 )
 KEYS_OF_PADDING = 20
 
@@ -61,7 +64,7 @@ class Clients:
         if not node.is_running:
             return
         outcome = await outcome_of(node.increment(b"counter"))
-        if isinstance(outcome, OutcomeUnknown) or type(outcome) is KVError:
+        if isinstance(outcome, OutcomeUnknown | Fatal) or type(outcome) is KVError:
             self.uncertain += 1
         elif isinstance(outcome, int):
             self.counted += 1
@@ -151,8 +154,9 @@ async def chaos(
 async def check_everything_written(sim: Simulation, clients: Clients) -> None:
     """Every acknowledged write is there."""
     node = next(iter(sim.nodes.values()))
+    written = list(clients.written.items())  # NB: before the read, which covers no later ones
     await node.get(b"", consistency="linearizable")
-    for key, value in list(clients.written.items()):
+    for key, value in written:
         assert await node.get(key, consistency="eventual") == value, f"lost {key!r}"
 
 

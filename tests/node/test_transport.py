@@ -6,13 +6,17 @@ The pitfalls that it defends against are shown in tests/node/test_pitfalls_appen
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from node import wire
-from node.entry import NOOP_COMMAND
+from node.entry import KIND_BATCH, NOOP_COMMAND, wrap
 from node.errors import Fatal
 from node.following import APPLY_ENTRIES_PER_TURN
-from tests.support.fence import HEARTBEAT_S, Fence, entry
+from node.transport import TERM_STEP_MAX
+from node.wire import WireError
+from tests.support.fence import HEARTBEAT_S, Fence, batch, entry
 
 
 @pytest.fixture
@@ -157,6 +161,8 @@ def test_a_refusal_begins_again_where_the_peer_says(fence: Fence) -> None:
     }
     fence.take()
     fence.send_append("n2", 1, entry(2, 1), entry(3, 1))
+    assert fence.take() == [("n2", [wire.APPEND, 1, 1, 1, 0, []])]
+    fence.receive("n2", wire.ACK, 1, 2, False, True)
     assert len(fence.take()[0][1][5]) == 2
 
 
@@ -198,9 +204,8 @@ def test_a_long_run_of_entries_leaves_in_frames_that_are_no_longer_than_a_frame_
     fence.state.leads(term=1)
     entries = []
     for index in range(2, 12):
-        command, _, _ = entry(index, 1)
-        entries.append((command[:6] + (400_000).to_bytes(4, "little") + b"x" * 400_000, index, 1))
-        entries[-1] = (entries[-1][0] + b"\x85\x86.", index, 1)
+        command = wrap(KIND_BATCH, batch(index, 1) + bytes(400_000))
+        entries.append((command, index, 1))
     fence.journal.extend(entries)
     fence.send_append("n2", 1, *entries)
     appended = [message for _, message in fence.take()]
@@ -419,18 +424,76 @@ def test_a_probe_is_echoed_for_the_leader_of_this_term_only(fence: Fence) -> Non
 
 
 def test_a_forwarded_batch_is_proposed_and_a_bad_one_harms_nobody(fence: Fence) -> None:
-    fence.receive("n2", wire.FORWARD, b"batch")
+    fence.receive("n2", wire.FORWARD, batch(0, 0, b"n2:ab"))
     fence.state.refuses = True
-    fence.receive("n2", wire.FORWARD, b"nonsense")
-    assert fence.state.proposed == [b"batch"]
+    fence.receive("n2", wire.FORWARD, batch(0, 0, b"n2:ab"))
+    assert fence.state.proposed == [batch(0, 0, b"n2:ab")]
+
+
+@pytest.mark.parametrize("origin", [b"n1:ab", b"n3:ab", b"n2", b"n2ab", b":n2", b"n2:x:ab"])
+def test_a_batch_in_another_node_s_name_is_not_proposed(fence: Fence, origin: bytes) -> None:
+    fence.state.leads(term=1)
+    with pytest.raises(WireError, match="another node's name"):
+        fence.receive("n2", wire.FORWARD, batch(0, 0, origin))
+    assert fence.state.proposed == []
+
+
+# -- what cannot be true -------------------------------------------------------------------------
+
+FAR = 1 + TERM_STEP_MAX
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param([wire.APPEND, FAR + 1, 1, 1, 0, []], id="append"),
+        pytest.param([wire.ACK, FAR + 1, 1, False, True], id="ack"),
+        pytest.param([wire.VOTE_REQUEST, FAR + 1, 1, 0, True], id="vote request"),
+        pytest.param([wire.VOTE, FAR + 1], id="vote"),
+        pytest.param([wire.PRE_VOTE, FAR + 1, 1, 0], id="pre-vote"),
+        pytest.param([wire.PRE_GRANT, FAR + 1], id="pre-grant"),
+        pytest.param([wire.HIGHER_TERM, FAR + 1], id="higher term"),
+        pytest.param([wire.TIMEOUT_NOW, FAR + 1], id="timeout now"),
+        pytest.param([wire.READ_PROBE, FAR + 1, 1], id="read probe"),
+        pytest.param([wire.READ_ECHO, FAR + 1, 1], id="read echo"),
+        pytest.param([wire.SNAPSHOT_BEGIN, FAR + 1, 9, 1, 1, bytes(32)], id="snapshot"),
+    ],
+)
+def test_a_term_far_above_ours_is_not_believed(fence: Fence, message: list[Any]) -> None:
+    with pytest.raises(WireError, match="claims a term"):
+        fence.receive("n2", *message)
+    assert fence.delivered == fence.outgoing == fence.state.observed == []
+    assert fence.elections.calls == []
+    message[1] -= 1
+    fence.receive("n2", *message)  # this one may be
+
+
+@pytest.mark.parametrize("next_index", [0, 4, 2**63 - 1])
+@pytest.mark.parametrize("success", [True, False])
+def test_an_acknowledgement_of_what_there_is_not_is_refused(
+    fence: Fence, next_index: int, success: bool
+) -> None:
+    fence.state.leads(term=1)
+    fence.log((2, 1))
+    with pytest.raises(WireError, match="there are not"):
+        fence.receive("n2", wire.ACK, 1, next_index, True, success)
+    assert fence.delivered == []
+
+
+def test_a_second_leader_of_the_term_that_we_lead_is_refused(fence: Fence) -> None:
+    fence.state.leads(term=2)
+    with pytest.raises(WireError, match="which this node leads"):
+        fence.receive_append("n2", 2, (1, 0), (2, 2))
+    assert fence.delivered == []
+    assert fence.state.is_leader()
 
 
 def test_snapshot_and_read_messages_go_to_their_rooms(fence: Fence) -> None:
-    fence.receive("n2", wire.SNAPSHOT_ACK, 5, False)
+    fence.receive("n2", wire.SNAPSHOT_ACK, 1, 5, False)
     fence.receive("n2", wire.READ_ECHO, 1, 2)
     fence.receive("n2", wire.READ_ASK, 3)
     fence.receive("n2", wire.READ_GRANT, 3, 4)
-    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 5, False])]
+    assert fence.snapshots.received == [("n2", [wire.SNAPSHOT_ACK, 1, 5, False])]
     assert fence.reads.calls == [
         ("on_echo", "n2", 1, 2),
         ("on_ask", "n2", 3),

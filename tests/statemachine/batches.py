@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from statemachine.commands import BatchBuilder, WriteCommand, stamp
-from statemachine.store import Outcome, Result, Store
+from statemachine.layer import Columns
+from statemachine.store import Outcome, Result, Store, StoreParts
 
 
 def insert(key: bytes, value: bytes = b"v", **options: Any) -> WriteCommand:
@@ -59,9 +61,34 @@ def batch_of(
     return stamp(builder.build(origin, epoch, sequence), now_ms)
 
 
+def apply_batch(store: Store, batch: bytes) -> Outcome:
+    """Apply it at the next revision."""
+    return store.apply_batch(batch, store.revision + 1)
+
+
+def view_of(store: Store) -> StoreParts:
+    """A copy of everything."""
+    parts = copy.deepcopy(store.freeze())
+    store.thaw()
+    return parts
+
+
+def parts_of(
+    values: dict[bytes, bytes],
+    deadlines: dict[bytes, int] | None = None,
+    clock_ms: int = 0,
+    origins: dict[bytes, tuple[int, int]] | None = None,
+    revision: int = 1,
+) -> StoreParts:
+    """Parts in which every key was made and last changed at one revision."""
+    revisions = dict.fromkeys(values, revision)
+    columns = Columns.of(dict(values), revisions, revisions.copy(), dict(deadlines or {}))
+    return StoreParts(columns, clock_ms, dict(origins or {}))
+
+
 def apply(store: Store, *commands: WriteCommand, now_ms: int = 0) -> list[Result]:
     """Apply an anonymous batch; its results."""
-    outcome: Outcome = store.apply_batch(batch_of(*commands, now_ms=now_ms))
+    outcome = apply_batch(store, batch_of(*commands, now_ms=now_ms))
     assert isinstance(outcome, list)
     return outcome
 

@@ -45,7 +45,7 @@ def digests(count: int) -> list[bytes]:
     for index in range(1, count + 1):
         each = entry(index)
         if each.payload:
-            store.apply_batch(each.payload)
+            store.apply_batch(each.payload, index)
         found.append(store.digest())
     return found
 

@@ -19,14 +19,16 @@ Answer = bool | int | bytes | str | None
 
 
 class Model:
-    """key -> (value, deadline or None). No batches, no origins: those are tested as tables."""
+    """key -> (value, deadline or None). No batches, no origins: dict_machine.py adds them."""
 
     def __init__(self) -> None:
         self.clock = 0
         self.keys: dict[bytes, tuple[bytes, int | None]] = {}
 
     def advance(self, now: int) -> None:
-        self.clock = max(self.clock, now)
+        if now <= self.clock:
+            return
+        self.clock = now
         for key, (_, deadline) in list(self.keys.items()):
             if deadline is not None and deadline <= self.clock:
                 del self.keys[key]
@@ -38,14 +40,19 @@ class Model:
         return self.keys[key][1] if key in self.keys else None
 
     def store(self, key: bytes, value: bytes, deadline: int | None) -> None:
-        self.keys[key] = (value, deadline)
-        self.advance(self.clock)  # A deadline in the past is due at once.
+        if deadline is not None and deadline <= self.clock:
+            self.keys.pop(key, None)  # Due at once.
+        else:
+            self.keys[key] = (value, deadline)
 
     def run(self, command: WriteCommand) -> list[Answer]:
         name = command.WhichOneof("operation")
-        assert name is not None
+        if name is None:
+            return ["unknown operation"]
         fields = getattr(command, name)
         if name == "put":
+            if len(fields.keys) != len(fields.values):
+                return ["wrong number of values for these keys"] * len(fields.keys)
             for key, value in zip(fields.keys, fields.values, strict=True):
                 self.store(key, value, None)
             return [True] * len(fields.keys)
@@ -70,7 +77,9 @@ class Model:
             Condition.IF_PRESENT: i.key in self.keys,
             Condition.IF_EQUAL: i.key in self.keys and old == i.expected,
             Condition.IF_DIFFERENT: not (i.key in self.keys and old == i.expected),
-        }[i.condition]
+        }.get(i.condition)
+        if goes_through is None:
+            return "syntax error"
         if goes_through:
             self.store(i.key, i.value, deadline)
         return old if i.return_old else goes_through
@@ -112,7 +121,9 @@ class Model:
             ExpireCondition.EXPIRE_IF_ANY: current is not None,
             ExpireCondition.EXPIRE_IF_LATER: when > (MAX + 1 if current is None else current),
             ExpireCondition.EXPIRE_IF_SOONER: when < (MAX + 1 if current is None else current),
-        }[e.condition]
+        }.get(e.condition)
+        if goes_through is None:
+            return "syntax error"
         if goes_through:
             self.store(e.key, value, when)
         return int(goes_through)
@@ -127,3 +138,86 @@ class Model:
         count = len(self.keys)
         self.keys.clear()
         return count
+
+    def insert_many(self, i: WriteCommand.InsertMany) -> Answer:
+        if len(i.keys) != len(i.values):
+            return "wrong number of values for these keys"
+        if sum(map(bool, (i.ttl_ms, i.expire_at_ms, i.keep_ttl))) > 1:
+            return "syntax error"
+        deadline = i.expire_at_ms or (self.clock + i.ttl_ms if i.ttl_ms else None)
+        if deadline is not None and deadline > MAX:
+            return "invalid expire time in 'set' command"
+        there = [key in self.keys for key in i.keys]
+        if i.condition == Condition.IF_ABSENT and any(there):
+            return False
+        if i.condition == Condition.IF_PRESENT and not all(there):
+            return False
+        for key, value in zip(i.keys, i.values, strict=True):
+            self.store(key, value, self.deadline(key) if i.keep_ttl else deadline)
+        return True
+
+    def remove(self, r: WriteCommand.Remove) -> Answer:
+        old = self.value(r.key)
+        goes = old is not None and {
+            Condition.ALWAYS: True,
+            Condition.IF_EQUAL: old == r.expected,
+            Condition.IF_DIFFERENT: old != r.expected,
+        }.get(r.condition, False)
+        if r.condition in (Condition.IF_ABSENT, Condition.IF_PRESENT):
+            return "syntax error"
+        if goes:
+            del self.keys[r.key]
+        return old if r.return_old else int(goes)
+
+    def get_and_expire(self, g: WriteCommand.GetAndExpire) -> Answer:
+        has_ttl, has_deadline = g.HasField("ttl_ms"), g.HasField("expire_at_ms")
+        if has_ttl + has_deadline + g.persist > 1:
+            return "syntax error"
+        if g.key not in self.keys:
+            return None
+        value = self.keys[g.key][0]
+        when = g.expire_at_ms if has_deadline else self.clock + g.ttl_ms
+        if when > MAX:
+            return "invalid expire time in 'expire' command"
+        if has_ttl or has_deadline:
+            self.store(g.key, value, when)
+        elif g.persist:
+            self.store(g.key, value, None)
+        return value
+
+    def append(self, a: WriteCommand.Append) -> Answer:
+        value = (self.value(a.key) or b"") + a.value
+        if len(value) > a.bytes_max:
+            return "string exceeds maximum allowed size (proto-max-bulk-len)"
+        self.store(a.key, value, self.deadline(a.key))
+        return len(value)
+
+    def set_range(self, s: WriteCommand.SetRange) -> Answer:
+        value = bytearray(self.value(s.key) or b"")
+        if s.value:
+            value += bytes(max(0, s.offset - len(value)))
+            value[s.offset : s.offset + len(s.value)] = s.value
+            self.store(s.key, bytes(value), self.deadline(s.key))
+        return len(value)
+
+    def set_bit(self, s: WriteCommand.SetBit) -> Answer:
+        value = self.value(s.key) or b""
+        bits = list("".join(f"{byte:08b}" for byte in value))
+        bits += "0" * ((s.offset // 8 + 1) * 8 - len(bits))
+        old, bits[s.offset] = bits[s.offset], str(int(s.bit))
+        text = "".join(bits)
+        whole = bytes(int(text[at : at + 8], 2) for at in range(0, len(text), 8))
+        self.store(s.key, whole, self.deadline(s.key))
+        return int(old)
+
+    def move(self, m: WriteCommand.Move) -> Answer:
+        if m.source not in self.keys:
+            return False if m.keep_source else "no such key"
+        if m.if_absent and m.destination in self.keys:
+            return False
+        found = self.keys[m.source] if m.keep_source else self.keys.pop(m.source)
+        self.keys[m.destination] = found
+        return True
+
+    def publish(self, _: WriteCommand.Publish) -> Answer:
+        return 0

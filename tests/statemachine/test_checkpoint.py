@@ -11,6 +11,7 @@ from statemachine import CheckpointConfig, Fatal, Rejected, WalConfig
 from statemachine.checkpoint import CheckpointRule
 from statemachine.errors import DiskFailed
 from statemachine.job import Check, Job
+from tests.statemachine.batches import batch_of, put
 from tests.statemachine.machines import HOME, applied, digests, machine_on
 from tests.support.crash import Crash, MemoryDisk
 
@@ -39,9 +40,58 @@ def names(disk: MemoryDisk, directory: str) -> list[str]:
 def test_when_a_checkpoint_is_due(
     config: dict[str, int], wal_bytes: int, entries: int, image_bytes: int, now_s: float, due: bool
 ) -> None:
-    rule = CheckpointRule(CheckpointConfig(**config))
-    assert not rule.due(100.0, 0, 0, image_bytes)
-    assert rule.due(100.0 + now_s, wal_bytes, entries, image_bytes) is due
+    rule = CheckpointRule(CheckpointConfig(**config), image_bytes)
+    assert not rule.due(100.0, wal_bytes=0, logged_bytes=0, entries=0, keys=0)
+    grown = {"wal_bytes": wal_bytes, "logged_bytes": wal_bytes}
+    assert rule.due(100.0 + now_s, **grown, entries=entries, keys=0) is due
+
+
+@pytest.mark.parametrize("value_bytes", [8, 256, 5_000])
+@pytest.mark.parametrize("fresh_of_ten", [10, 1])
+def test_all_images_together_take_at_most_twice_what_was_logged(
+    value_bytes: int, fresh_of_ten: int
+) -> None:
+    """Bytes that reach the disk, counted at the door, for large and small values alike."""
+    disk = MemoryDisk()
+    machine = machine_on(disk, checkpoint=CheckpointConfig(bytes=2_000))
+    images_bytes, last, begun = 0, 0, 0
+    for index in range(1, 300):
+        keys = [b"%d" % (index * 10 + n if n < fresh_of_ten else n) for n in range(10)]
+        machine.apply(index, 1, batch_of(put(*((key, bytes(value_bytes)) for key in keys))))
+        if machine.maybe_checkpoint(0.0):
+            begun += 1
+            while not machine.poll_background():
+                pass
+            (name,) = names(disk, "checkpoint")
+            images_bytes += disk.size_bytes(HOME / "checkpoint" / name)
+        while machine._store.unfolded:
+            machine.poll_background()
+        logged_bytes = machine._wal.appended_bytes
+        assert images_bytes <= 2 * logged_bytes, index
+        last = index
+    assert begun >= 2
+    assert last == 299
+
+
+def test_an_image_waits_for_a_log_as_large_as_the_last_one_and_within_twice_what_was_logged() -> (
+    None
+):
+    rule = CheckpointRule(CheckpointConfig(bytes=1_000), image_bytes=10_000)
+    long_ago = {"logged_bytes": 10**9, "entries": 9, "keys": 0}
+    assert not rule.due(0.0, wal_bytes=9_999, **long_ago)
+    assert rule.due(0.0, wal_bytes=10_000, **long_ago)
+    rule.written(10_000)
+    # 10,000 were spent; the next may take 10,000 and what was logged since, 10,000: half of it.
+    grown = {"wal_bytes": 10_000, "entries": 9, "keys": 0}
+    assert not rule.due(0.0, logged_bytes=14_999, **grown)
+    assert rule.due(0.0, logged_bytes=15_000, **grown)
+
+
+def test_tiny_values_delay_an_image_but_do_not_prevent_it() -> None:
+    rule = CheckpointRule(CheckpointConfig(bytes=1_000))
+    grown = {"entries": 9, "keys": 500}
+    assert not rule.due(0.0, wal_bytes=3_999, logged_bytes=3_999, **grown)
+    assert rule.due(0.0, wal_bytes=4_000, logged_bytes=4_000, **grown)
 
 
 def test_a_negative_rule_is_refused_by_key() -> None:

@@ -9,7 +9,7 @@ import pytest
 from statemachine import KIND_BATCH, Entry
 from statemachine.dump import dump, verify
 from statemachine.frame import encode_frame
-from statemachine.segment import JOURNAL_MAGIC, segment_header
+from statemachine.segment import JOURNAL_MAGIC, segment_header, segment_salt
 from tests.statemachine.batches import add, batch_of, delete, insert, put, swap
 from tests.statemachine.machines import HOME, applied, machine_on
 from tests.support.crash import Crash, MemoryDisk
@@ -49,7 +49,7 @@ def test_a_segment_shows_every_frame_behind_its_offset() -> None:
     machine.close()
     found = lines(disk, SEGMENT)
     assert found == [
-        "wal segment version=1 policy=always sequence=1 first_index=1",
+        "wal segment version=2 policy=always sequence=1 first_index=1 before_bytes=0",
         "64 noop 1@1 durable=64",
         "100 batch 2@1 durable=64 now_ms=9 origin=n1 epoch=2 sequence=1"
         " | put a=1 sp\\x20ace=\\xff | insert key=t value=v ttl_ms=5"
@@ -66,10 +66,12 @@ def test_a_journal_segment_is_shown_the_same_way() -> None:
     disk = MemoryDisk()
     disk.make_dir(HOME)
     header = segment_header(JOURNAL_MAGIC, 0, 3, 7)
-    frames = encode_frame(KIND_BATCH, 7, 2, 64, batch_of()) + encode_frame(9, 8, 2, 64, b"own")
+    salt = segment_salt(header)
+    frames = encode_frame(KIND_BATCH, 7, 2, 64, batch_of(), salt)
+    frames += encode_frame(9, 8, 2, 64, b"own", salt)
     disk.write_new(HOME / "journal", [header, *frames])
     assert lines(disk, HOME / "journal") == [
-        "journal segment version=1 policy=always sequence=3 first_index=7",
+        "journal segment version=2 policy=always sequence=3 first_index=7 before_bytes=0",
         "64 batch 7@2 durable=64 now_ms=0",
         "128 kind-9 8@2 durable=64 own",
     ]
@@ -84,9 +86,9 @@ def test_an_image_and_its_metadata_are_shown_in_key_order() -> None:
     assert lines(disk, HOME / "checkpoint" / name) == [
         "image last=2@3 clock_ms=0 keys=3 leases=1",
         "terms 1@0 2@3",
-        "a=1",
-        "b=" + "2" * 64 + "...(100 bytes)",
-        "c=v deadline_ms=7",
+        "a=1 created=2 modified=2",
+        "b=" + "2" * 64 + "...(100 bytes) created=2 modified=2",
+        "c=v created=2 modified=2 deadline_ms=7",
         f"sha256={metadata.checksum.hex()} size_bytes={metadata.size_bytes}",
     ]
     assert lines(disk, HOME / "snapshot" / "metadata.bin") == [
@@ -141,6 +143,18 @@ def test_a_sound_directory_has_no_problems_and_is_not_touched() -> None:
     before = {path: disk.content(path) for path in disk.files()}
     assert verify(HOME, disk=disk) == []
     assert {path: disk.content(path) for path in disk.files()} == before
+
+
+def test_what_a_running_machine_was_just_writing_is_no_problem() -> None:
+    disk = MemoryDisk()
+    machine = applied(machine_on(disk), 1, 9)
+    machine.checkpoint()
+    applied(machine, 10, 12)
+    (image,) = disk.list_dir(HOME / "checkpoint")
+    half = disk.content(HOME / "checkpoint" / image)[:99]
+    # The next checkpoint, as a copy of a running node's directory catches it.
+    disk.write_new(HOME / "checkpoint" / f"{int(image[:16]) + 1:016d}.img.tmp", [half])
+    assert verify(HOME, disk=disk) == []
 
 
 def test_every_damaged_file_is_named() -> None:

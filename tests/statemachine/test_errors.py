@@ -34,7 +34,10 @@ def test_every_error_belongs_to_exactly_one_family() -> None:
     [
         (Corrupt(Path("/d/f.wal"), 64, "no"), "/d/f.wal at byte 64: no"),
         (DiskFailed(Path("/d/f"), "fsync", "EIO"), "fsync failed on /d/f: EIO"),
-        (Unsupported(Path("/d/f"), 9, 1), "/d/f has format version 9; this program reads up to 1"),
+        (
+            Unsupported(Path("/d/f"), 9, 1),
+            "/d/f has format version 9; this program reads version 1",
+        ),
         (DirectoryInUse(Path("/d"), "process 7"), "/d is in use by process 7"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, KVError) else None,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from statemachine.store import Store, StoreParts
+from statemachine.store import Store
 from tests.statemachine.batches import (
     add,
     apply,
+    apply_batch,
     batch_of,
     delete,
     expire,
@@ -17,6 +18,7 @@ from tests.statemachine.batches import (
     put,
     store_with,
     swap,
+    view_of,
 )
 
 # The clock
@@ -78,12 +80,13 @@ def test_replaying_the_same_batches_gives_the_same_store_at_any_later_time() -> 
         batch_of(add(b"n", 1), delete(b"a"), now_ms=1110),
     ]
     first, second = Store(), Store()
-    outcomes = [first.apply_batch(batch) for batch in history]
-    assert [second.apply_batch(batch) for batch in history] == outcomes
+    outcomes = [apply_batch(first, batch) for batch in history]
+    assert [apply_batch(second, batch) for batch in history] == outcomes
     assert second.digest() == first.digest()
-    assert first.view() == StoreParts(
-        data={b"b": b"1", b"n": b"1"}, deadlines={b"b": 1300}, clock_ms=1110, origins={}
-    )
+    parts = view_of(first)
+    assert parts.columns.values == {b"b": b"1", b"n": b"1"}
+    assert parts.columns.deadlines == {b"b": 1300}
+    assert (parts.clock_ms, parts.origins) == (1110, {})
 
 
 # The bound on expiry
@@ -105,7 +108,7 @@ def test_a_batch_expires_only_so_many_soonest_first_and_the_next_batches_the_res
     store = crowd()
     for left in ([2, 3, 4, 5], [4, 5], []):
         apply(store, now_ms=100)
-        assert sorted(store.data) == [b"k%d" % n for n in left] + [b"p"]
+        assert list(view_of(store).columns.order) == [b"k%d" % n for n in left] + [b"p"]
         # While something is left over the leader is told that it is due.
         assert store.next_deadline_ms() == (10 + left[0] if left else None)
 
@@ -157,10 +160,10 @@ def test_no_command_sees_what_the_bound_left_over() -> None:
 def test_a_restored_store_goes_on_expiring_where_the_first_one_was() -> None:
     store, restored = crowd(), Store()
     apply(store, now_ms=100)
-    restored.restore(store.view())
+    restored.restore(view_of(store))
     assert restored.get(b"k5") is None
     assert len(restored) == 1
     for _ in range(3):
         assert apply(store) == apply(restored)
         assert restored.digest() == store.digest()
-    assert sorted(restored.data) == [b"p"]
+    assert list(view_of(restored).columns.order) == [b"p"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +201,54 @@ def test_the_memory_disk_loses_what_was_not_synced_and_keeps_what_was(tmp_path: 
     mixed = {disk.crashed(Crash.MIXED, seed).read_bytes(tmp_path / "log") for seed in range(50)}
     assert b"one\0\0\0three" in mixed
     assert all(content.startswith(b"one") for content in mixed)
+
+
+def test_a_directory_that_a_kill_left_unsynced_is_synced_by_the_next_make_dir(
+    tmp_path: Path,
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(name: str) -> None:
+        if name == "make_dir":
+            raise Killed
+
+    disk = MemoryDisk()
+    disk.make_dir(tmp_path)
+    disk.on_step = kill
+    with pytest.raises(Killed):
+        disk.make_dir(tmp_path / "a" / "b")
+    assert disk.exists(tmp_path / "a")
+    assert not disk.crashed(Crash.SYNCED).exists(tmp_path / "a")
+    disk.on_step = None
+    disk.make_dir(tmp_path / "a" / "b")
+    assert disk.crashed(Crash.SYNCED).exists(tmp_path / "a" / "b")
+
+
+def test_make_dir_syncs_the_names_from_the_last_directory_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(Disk, "sync_dir", lambda self, path: synced.append(path))
+    Disk().make_dir(tmp_path / "a" / "b")
+    assert synced == [tmp_path.parent, tmp_path, tmp_path / "a"]
+    synced.clear()
+    Disk().make_dir(tmp_path / "a" / "b")
+    assert synced == [tmp_path / "a"]
+
+
+def test_a_disk_that_cannot_say_whether_a_name_is_there_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Taken for a no, it would have a snapshot without metadata removed as unfinished.
+    (tmp_path / "file").write_bytes(b"")
+    assert Disk().exists(tmp_path / "file")
+    assert not Disk().exists(tmp_path / "none")
+    assert not Disk().exists(tmp_path / "file" / "below")
+
+    def broken(path: Path) -> os.stat_result:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "lstat", broken)
+    with pytest.raises(DiskFailed, match=r"stat failed on .*file: Input/output error"):
+        Disk().exists(tmp_path / "file")

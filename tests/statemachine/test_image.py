@@ -16,6 +16,7 @@ from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Fatal, Unsupported
 from statemachine.image import BLOCK_BYTES_MAX, Image, ImageWriter, read_image
 from statemachine.store import StoreParts
+from tests.statemachine.batches import parts_of
 from tests.support.crash import MemoryDisk
 
 PATH = Path("/image")
@@ -36,9 +37,9 @@ def read(data: bytes) -> Image:
 
 
 def parts(
-    data: dict[bytes, bytes], deadlines: dict[bytes, int] | None = None, clock_ms: int = 0
+    values: dict[bytes, bytes], deadlines: dict[bytes, int] | None = None, clock_ms: int = 0
 ) -> StoreParts:
-    return StoreParts(data, deadlines or {}, clock_ms, {b"n1": (3, 17), b"": (0, 0)})
+    return parts_of(values, deadlines, clock_ms, {b"n1": (3, 17), b"": (0, 0)})
 
 
 SMALL = Image(
@@ -63,7 +64,7 @@ def test_an_image_is_read_as_it_was_written() -> None:
 
 
 def test_the_empty_state_has_an_image() -> None:
-    empty = Image(LogId(0, 0), [], StoreParts({}, {}, 0, {}))
+    empty = Image(LogId(0, 0), [], parts_of({}))
     assert same(read(written(empty)), empty)
 
 
@@ -133,12 +134,37 @@ def test_a_block_length_over_the_limit_is_refused_before_it_is_read() -> None:
         read(huge)
 
 
-def test_a_newer_version_is_unsupported_and_never_damage() -> None:
+@pytest.mark.parametrize(
+    ("version", "sentence"),
+    [
+        (3, "has format version 3; this program reads version 2: run a newer version"),
+        (1, "has format version 1; this program reads version 2: run the version that wrote it"),
+    ],
+)
+def test_another_version_is_unsupported_and_never_damage(version: int, sentence: str) -> None:
     data = bytearray(written(SMALL))
-    data[8:12] = struct.pack("<I", 2)
+    data[8:12] = struct.pack("<I", version)
     data[60:64] = struct.pack("<I", google_crc32c.value(bytes(data[:60])))
-    with pytest.raises(Unsupported, match="version 2"):
+    with pytest.raises(Unsupported, match=sentence):
         read(bytes(data))
+
+
+def test_one_state_has_one_image_whatever_made_it() -> None:
+    values = {b"k%d" % n: b"v" for n in range(500)}
+    backwards = dict(reversed(values.items()))
+    origins = [{b"a": (1, 1), b"b": (2, 2)}, {b"b": (2, 2), b"a": (1, 1)}]
+    images = [
+        Image(LogId(1, 1), [(1, 1)], parts_of(each, {b"k7": 9}, 3, origin))
+        for each, origin in zip((values, backwards), origins, strict=True)
+    ]
+    assert written(images[0]) == written(images[1])
+
+
+def test_keys_out_of_order_are_refused() -> None:
+    image = Image(LogId(1, 1), [(1, 1)], parts({b"a": b"1", b"b": b"2"}))
+    image.parts.columns.order = [b"b", b"a"]
+    with pytest.raises(Corrupt, match="keys out of order"):
+        read(written(image))
 
 
 def test_a_refusal_names_the_block_that_is_bad() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from statemachine import Corrupt, Fatal, LogId, Unsupported, WalConfig
 from statemachine.frame import encode_frame
-from statemachine.segment import SEGMENT_HEADER_BYTES, WAL_MAGIC, segment_header
+from statemachine.segment import SEGMENT_HEADER_BYTES, WAL_MAGIC, segment_header, segment_salt
 from tests.statemachine.machines import HOME, applied, digests, entry, machine_on
 from tests.support.crash import Crash, MemoryDisk
 
@@ -117,8 +117,9 @@ def test_replay_skips_what_the_image_holds_and_never_goes_back() -> None:
     machine.close()
     # The same entries again behind the image, as an older program might have left them.
     path = segment_of(disk)
+    salt = segment_salt(disk.content(path))
     frames = b"".join(
-        b"".join(encode_frame(each.kind, each.index, each.term, 0, each.payload))
+        b"".join(encode_frame(each.kind, each.index, each.term, 0, each.payload, salt))
         for each in map(entry, range(4, 9))
     )
     disk.overwrite(path, disk.content(path)[:SEGMENT_HEADER_BYTES] + frames)
@@ -245,7 +246,9 @@ def test_a_sound_frame_that_no_wal_holds_is_refused_with_its_offset(
     disk = MemoryDisk()
     applied(machine_on(disk), 1, 2)
     data = disk.content(SEGMENT)
-    disk.overwrite(SEGMENT, data + b"".join(encode_frame(kind, index, term, 0, b"")))
+    disk.overwrite(
+        SEGMENT, data + b"".join(encode_frame(kind, index, term, 0, b"", segment_salt(data)))
+    )
     with pytest.raises(Corrupt, match=f"{SEGMENT} at byte {len(data)}: .*{reason}"):
         machine_on(disk)
 
@@ -257,7 +260,7 @@ def test_a_newer_format_is_unsupported_and_nothing_is_touched() -> None:
 
     import google_crc32c
 
-    header = disk.content(SEGMENT)[:8] + struct.pack("<I", 2) + disk.content(SEGMENT)[12:60]
+    header = disk.content(SEGMENT)[:8] + struct.pack("<I", 3) + disk.content(SEGMENT)[12:60]
     header += struct.pack("<I", google_crc32c.value(header))
     newer = header + disk.content(SEGMENT)[64:]
     disk.overwrite(SEGMENT, newer)
@@ -296,4 +299,4 @@ def test_what_was_read_is_synced_before_it_is_answered() -> None:
     survivor_steps: list[str] = []
     survivor.on_step = survivor_steps.append
     machine_on(survivor, wal=WalConfig(sync="checkpoint"))
-    assert survivor_steps[-2:] == ["sync", "sync_dir"]
+    assert survivor_steps[-3:] == ["sync", "sync_dir", "sync_dir"]  # The log; wal/, snapshot/.

@@ -10,6 +10,7 @@ from statemachine.store import Refusal, Store
 from tests.statemachine.batches import (
     add,
     apply,
+    apply_batch,
     batch_of,
     delete,
     delete_keys,
@@ -221,7 +222,7 @@ def test_results_of_a_mixed_batch_stand_in_their_slots() -> None:
         insert(b"a", b"3", return_old=True),
         delete_keys(b"b", b"c"),
     )
-    assert store.apply_batch(batch) == [
+    assert apply_batch(store, batch) == [
         True,
         Refusal("ERR", "unknown operation"),
         True,

@@ -17,6 +17,7 @@ from statemachine import (
     FileStateMachine,
     LogId,
     Rejected,
+    SnapshotMetadata,
     WriteCommand,
 )
 from tests.statemachine.batches import batch_of, delete, insert, put, swap
@@ -178,8 +179,13 @@ def test_defect_8_a_snapshot_brings_its_leases_is_verified_and_is_persisted(
     path = tmp_path / "snapshot" / "snapshot.bin"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     third = FileStateMachine(tmp_path / "third")
-    with pytest.raises(Rejected, match="SHA-256"):
+    with pytest.raises(Rejected, match="cannot be read"):
         third.apply_snapshot_from_file(metadata, tmp_path / "snapshot")
+    source.apply(2, 1, batch_of(insert(b"t", b"w"), now_ms=1_000))
+    other = source.generate_snapshot(tmp_path / "snapshot")
+    wrong = SnapshotMetadata(other.last_included, metadata.checksum, other.size_bytes)
+    with pytest.raises(Rejected, match="SHA-256"):
+        third.apply_snapshot_from_file(wrong, tmp_path / "snapshot")
     assert third.is_empty()
     for machine in (source, target, third):
         machine.close()

@@ -17,16 +17,19 @@ from statemachine.segment import (
     SegmentContents,
     read_segment,
     segment_header,
+    segment_salt,
+    vouches_for_earlier,
 )
 
 PATH = Path("/data/wal/0000000000000003.wal")
 HEADER = segment_header(WAL_MAGIC, 2, 3, 11)
+SALT = segment_salt(HEADER)
 
 
 def segment(*marks: int, header: bytes = HEADER) -> bytes:
     """A segment with one frame of 46 bytes for each mark."""
     frames = [
-        b"".join(encode_frame(KIND_BATCH, 11 + number, 1, mark, b"0123456789"))
+        b"".join(encode_frame(KIND_BATCH, 11 + number, 1, mark, b"0123456789", SALT))
         for number, mark in enumerate(marks)
     ]
     return header + b"".join(frames)
@@ -45,7 +48,7 @@ def damaged(data: bytes, offset: int) -> bytes:
 
 
 def test_the_header_is_laid_out_as_the_picture_says() -> None:
-    rest = struct.pack("<8sIB3xQQ28x", b"TRIMWAL\0", 1, 2, 3, 11)
+    rest = struct.pack("<8sIB3xQQQ20x", b"TRIMWAL\0", 2, 2, 3, 11, 0)
     assert struct.pack("<I", google_crc32c.value(rest)) == HEADER[60:]
     assert rest == HEADER[:60]
 
@@ -56,7 +59,7 @@ def test_a_whole_segment_is_read_whole(newest: bool) -> None:
     found = read(data, newest=newest)
     assert [offset for offset, _ in found.frames] == [at(0), at(1), at(2)]
     assert [frame.index for _, frame in found.frames] == [11, 12, 13]
-    assert (found.version, found.policy, found.sequence, found.first_index) == (1, 2, 3, 11)
+    assert (found.version, found.policy, found.sequence, found.first_index) == (2, 2, 3, 11)
     assert (found.good_bytes, found.file_bytes, found.durable_bytes) == (at(3), at(3), at(1))
     assert found.torn is None
 
@@ -98,7 +101,7 @@ def test_a_mark_exactly_at_the_bad_place_proves_nothing() -> None:
 
 
 def test_every_flipped_bit_below_the_mark_is_refused() -> None:
-    data = segment(0, 0) + b"".join(encode_frame(3, 0, 0, at(2), b""))
+    data = segment(0, 0) + b"".join(encode_frame(3, 0, 0, at(2), b"", SALT))
     for bit in range(at(2) * 8):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -121,17 +124,47 @@ def test_a_torn_header_with_nothing_behind_it_is_torn_at_zero_in_the_newest(leng
         read(data, newest=False)
 
 
-def test_a_bad_header_with_anything_behind_it_is_damage() -> None:
+def test_a_bad_header_is_damage_when_a_frame_says_that_it_was_synced() -> None:
     with pytest.raises(Corrupt, match="at byte 0: segment header checksum"):
-        read(damaged(segment(0), 30))
+        read(damaged(segment(SEGMENT_HEADER_BYTES), 30))
 
 
-def test_a_newer_version_is_unsupported_and_never_damage() -> None:
-    rest = struct.pack("<8sIB3xQQ28x", WAL_MAGIC, 2, 77, 3, 11)
+def test_a_bad_header_is_torn_when_nobody_said_that_it_was_synced() -> None:
+    """Under `checkpoint` header and frames of a new segment reach the disk in any order."""
+    assert read(damaged(segment(0, 0), 30)).good_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "mark", "vouches"),
+    [(0, 0, True), (1, 0, True), (2, 0, False), (2, SEGMENT_HEADER_BYTES, True)],
+)
+def test_a_segment_vouches_for_earlier_ones_by_policy_or_mark(
+    policy: int, mark: int, vouches: bool
+) -> None:
+    header = segment_header(WAL_MAGIC, policy, 3, 11, 500)
+    salt = segment_salt(header)
+    data = header + b"".join(encode_frame(1, 11, 1, mark, b"0123456789", salt))
+    assert vouches_for_earlier(PATH, data, WAL_MAGIC) == vouches
+    hole = bytearray(data + b"".join(encode_frame(1, 12, 1, mark, b"0123456789", salt)))
+    hole[70] ^= 1
+    assert vouches_for_earlier(PATH, bytes(hole), WAL_MAGIC) == vouches
+    assert not vouches_for_earlier(PATH, b"", WAL_MAGIC)
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_is_unsupported_and_never_damage(version: int) -> None:
+    rest = struct.pack("<8sIB3xQQ28x", WAL_MAGIC, version, 77, 3, 11)
     header = rest + struct.pack("<I", google_crc32c.value(rest))
-    for data in (header, header + b"a format of the future"):
-        with pytest.raises(Unsupported, match="version 2"):
+    for data in (header, header + b"a format of another time"):
+        with pytest.raises(Unsupported, match=f"version {version}"):
             read(data)
+
+
+def test_a_header_whose_checksum_alone_is_damaged_is_damage_too() -> None:
+    """The salt of the frames is that checksum: they must still be known for what they are."""
+    for offset in range(60, 64):
+        with pytest.raises(Corrupt, match="at byte 0: segment header checksum"):
+            read(damaged(segment(SEGMENT_HEADER_BYTES), offset))
 
 
 def test_a_segment_of_the_other_log_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from statemachine import (
     LogId,
     Rejected,
     SnapshotMetadata,
+    Unavailable,
     Unsupported,
+    WalConfig,
 )
 from statemachine.snapshot import read_metadata, write_metadata
 from tests.statemachine.batches import batch_of, insert
 from tests.statemachine.machines import HOME, applied, digests, machine_on
 from tests.support.crash import Crash, MemoryDisk
+from tests.support.hand_driven import hand_driven
 
+SOURCE = Path("/source")
 ELSEWHERE = Path("/elsewhere/snapshot")
 
 
@@ -137,11 +142,12 @@ def test_the_two_newest_are_kept_and_an_open_one_stays_readable() -> None:
     assert newest[0] == machine.snapshot_metadata
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "longer", "swapped", "missing"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "longer", "swapped", "another", "missing"])
 def test_a_snapshot_that_is_not_what_it_says_changes_nothing(damage: str) -> None:
     disk = MemoryDisk()
-    machine = applied(machine_on(disk), 1, 8)
-    metadata = machine.generate_snapshot(ELSEWHERE)
+    machine = applied(machine_on(disk), 1, 9)
+    # Newer than the state: an older one would be refused for that alone.
+    metadata = applied(machine_on(disk, SOURCE), 1, 12).generate_snapshot(ELSEWHERE)
     path = ELSEWHERE / "snapshot.bin"
     data = disk.read_bytes(path)
     if damage == "bit":
@@ -151,10 +157,11 @@ def test_a_snapshot_that_is_not_what_it_says_changes_nothing(damage: str) -> Non
     elif damage == "longer":
         disk.overwrite(path, data + b"\0")
     elif damage == "swapped":
-        metadata = SnapshotMetadata(LogId(9, 1), metadata.checksum, metadata.size_bytes)
+        metadata = SnapshotMetadata(LogId(13, 1), metadata.checksum, metadata.size_bytes)
+    elif damage == "another":
+        metadata = SnapshotMetadata(metadata.last_included, bytes(32), metadata.size_bytes)
     else:
         disk.unlink(path)
-    applied(machine, 9, 9)
     with pytest.raises(Rejected):
         machine.apply_snapshot_from_file(metadata, ELSEWHERE)
     assert machine.is_running
@@ -286,3 +293,50 @@ def test_every_flipped_bit_and_every_cut_of_the_metadata_is_refused() -> None:
     disk.overwrite(path, data[:8] + b"\2" + data[9:])
     with pytest.raises(Unsupported):
         read_metadata(disk, path)
+
+
+def test_an_install_is_not_stopped_by_what_a_given_up_image_left() -> None:
+    source = applied(machine_on(MemoryDisk()), 1, 9)
+    metadata = source.generate_snapshot()
+    disk = MemoryDisk()
+    with hand_driven(disk) as hands:
+        machine = applied(machine_on(disk, wal=WalConfig(sync="checkpoint")), 1, 3)
+        directory = carried(source, machine)
+        assert machine.flush_async()
+        hands.step(2)  # A part of the image is written; the install gives it up.
+        machine.apply_snapshot_from_file(metadata, directory)
+        assert machine.last_applied.index == 9
+
+
+def test_what_a_given_up_install_left_is_not_written_into() -> None:
+    source = applied(machine_on(MemoryDisk()), 1, 9)
+    metadata = source.generate_snapshot()
+    disk = MemoryDisk()
+    with hand_driven(disk) as hands:
+        machine = applied(machine_on(disk, wal=WalConfig(sync="checkpoint")), 1, 3)
+        directory = carried(source, machine)
+        content = disk.content(directory / "snapshot.bin")
+        assert machine.start_install(metadata, directory)
+        hands.step(1)  # The checkpoint's temporary name leads to the received file.
+        disk.make_dir(ELSEWHERE)
+        disk.write_new(ELSEWHERE / "snapshot.bin", [content[:-1] + b"?"])
+        with pytest.raises(Rejected):
+            machine.apply_snapshot_from_file(metadata, ELSEWHERE)
+        assert disk.content(directory.with_name("installing.tmp") / "snapshot.bin") == content
+
+
+def test_a_transfer_that_begins_while_another_snapshot_is_installed_spoils_nothing() -> None:
+    first, second = (applied(machine_on(MemoryDisk()), 1, last) for last in (6, 9))
+    metadata = first.generate_snapshot()
+    second.generate_snapshot()
+    disk = MemoryDisk()
+    with hand_driven(disk) as hands:
+        machine = machine_on(disk)
+        assert machine.start_install(metadata, carried(first, machine))
+        hands.step(1)
+        with contextlib.suppress(Rejected, Unavailable):  # It may well be refused.
+            carried(second, machine)
+        hands.finish()
+        machine.poll_background()
+    with machine_on(disk.crashed(Crash.ALL)) as again:
+        assert again.digest() == digests(6)[6]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
-from statemachine.commands import BATCH_HEADER, TIME_MS_MAX, wrap_command
+from statemachine.commands import BATCH_HEADER, BATCH_VERSION, TIME_MS_MAX, wrap_command
 from statemachine.errors import Fatal, Rejected
 from statemachine.store import DUPLICATE, GAP, NotRun, Refusal, Store
 from tests.statemachine.batches import (
     add,
     apply,
+    apply_batch,
     batch_of,
     delete,
+    expire,
     insert,
+    parts_of,
     put,
     store_with,
+    swap,
+    view_of,
 )
 
 # Duplicates and gaps
@@ -48,27 +51,27 @@ def test_batches_of_one_origin_run_once_and_in_order(
     epoch: int, sequence: int, want: list[int] | NotRun
 ) -> None:
     store = Store()
-    assert [store.apply_batch(numbered(5, 1)), store.apply_batch(numbered(5, 2))] == [[1], [2]]
+    assert [apply_batch(store, numbered(5, 1)), apply_batch(store, numbered(5, 2))] == [[1], [2]]
     before = store.digest()
-    assert store.apply_batch(numbered(epoch, sequence)) == want
+    assert apply_batch(store, numbered(epoch, sequence)) == want
     if isinstance(want, NotRun):
         assert store.digest() == before
-        assert store.apply_batch(numbered(5, 3)) == [3]
+        assert apply_batch(store, numbered(5, 3)) == [3]
     else:
         assert store.origins == {b"n1": (epoch, sequence)}
 
 
 def test_an_unknown_origin_starts_at_1() -> None:
     store = Store()
-    assert store.apply_batch(numbered(3, 2)) is GAP
-    assert store.apply_batch(numbered(3, 1)) == [1]
+    assert apply_batch(store, numbered(3, 2)) is GAP
+    assert apply_batch(store, numbered(3, 1)) == [1]
 
 
 def test_origins_do_not_get_into_each_others_way() -> None:
     store = Store()
     for want, origin in enumerate([b"n1", b"n2", b"n3"], start=1):
-        assert store.apply_batch(numbered(1, 1, origin)) == [want]
-    assert store.apply_batch(numbered(1, 1, b"n2")) is DUPLICATE
+        assert apply_batch(store, numbered(1, 1, origin)) == [want]
+    assert apply_batch(store, numbered(1, 1, b"n2")) is DUPLICATE
 
 
 def test_anonymous_batches_run_as_often_as_they_come() -> None:
@@ -79,18 +82,18 @@ def test_anonymous_batches_run_as_often_as_they_come() -> None:
 
 def test_duplicates_and_gaps_move_the_clock_and_expire() -> None:
     store = store_with(insert(b"a", ttl_ms=10), insert(b"b", ttl_ms=20))
-    store.apply_batch(numbered(1, 1))
-    assert store.apply_batch(numbered(1, 1, now_ms=10)) is DUPLICATE
+    apply_batch(store, numbered(1, 1))
+    assert apply_batch(store, numbered(1, 1, now_ms=10)) is DUPLICATE
     assert (store.clock_ms, store.exists(b"a"), store.exists(b"b")) == (10, False, True)
-    assert store.apply_batch(numbered(1, 3, now_ms=20)) is GAP
+    assert apply_batch(store, numbered(1, 3, now_ms=20)) is GAP
     assert (store.clock_ms, store.exists(b"b")) == (20, False)
 
 
 def test_origins_survive_in_the_parts_so_that_a_restart_forgets_no_duplicate() -> None:
     store, restored = Store(), Store()
-    store.apply_batch(numbered(1, 1))
-    restored.restore(store.view())
-    assert restored.apply_batch(numbered(1, 1)) is DUPLICATE
+    apply_batch(store, numbered(1, 1))
+    restored.restore(view_of(store))
+    assert apply_batch(restored, numbered(1, 1)) is DUPLICATE
     assert restored.get(b"n") == b"1"
 
 
@@ -109,7 +112,7 @@ def test_a_batch_without_a_head_is_one_refusal_and_changes_nothing(batch: bytes)
     """Seed, defect 12: a payload that made no sense brought the node down."""
     store = store_with(insert(b"k", ttl_ms=10), now_ms=5)
     before = store.digest()
-    outcome = store.apply_batch(batch)
+    outcome = apply_batch(store, batch)
     assert isinstance(outcome, list)
     (refusal,) = outcome
     assert isinstance(refusal, Refusal)
@@ -120,16 +123,16 @@ def test_a_batch_without_a_head_is_one_refusal_and_changes_nothing(batch: bytes)
 def test_a_batch_whose_commands_do_not_decode_is_one_refusal_and_uses_up_its_sequence() -> None:
     store = Store()
     head = batch_of(now_ms=7, origin=b"n1", epoch=1, sequence=1)
-    assert store.apply_batch(head + b"\xff\xff") == [
+    assert apply_batch(store, head + b"\xff\xff") == [
         Refusal("ERR", "the commands of the batch do not decode")
     ]
     assert store.clock_ms == 7
-    assert store.apply_batch(numbered(1, 1)) is DUPLICATE
-    assert store.apply_batch(numbered(1, 2)) == [1]
+    assert apply_batch(store, numbered(1, 1)) is DUPLICATE
+    assert apply_batch(store, numbered(1, 2)) == [1]
 
 
 def test_an_anonymous_nonsense_command_is_one_refusal() -> None:
-    assert Store().apply_batch(wrap_command(b"\xff\xff")) == [
+    assert apply_batch(Store(), wrap_command(b"\xff\xff")) == [
         Refusal("ERR", "the commands of the batch do not decode")
     ]
 
@@ -138,7 +141,7 @@ def test_a_batch_of_a_newer_program_is_fatal_and_changes_nothing() -> None:
     store = store_with(insert(b"k", ttl_ms=10))
     before = store.digest()
     with pytest.raises(Fatal):
-        store.apply_batch(BATCH_HEADER.pack(2, 0, 0, 99, 0, 0))
+        apply_batch(store, BATCH_HEADER.pack(BATCH_VERSION + 1, 0, 0, 99, 0, 0))
     assert store.digest() == before
 
 
@@ -152,7 +155,7 @@ def test_the_seeds_own_insert_with_a_ttl_is_leased_on_the_replicated_clock() -> 
     """WriteCommand{insert{key "k", value "v", ttl_secs 5}} as the seed's bytes."""
     store = Store()
     wire = b"\x0a\x08\x0a\x01k\x12\x01v\x18\x05"
-    assert store.apply_batch(wrap_command(wire, now_ms=1000)) == [True]
+    assert apply_batch(store, wrap_command(wire, now_ms=1000)) == [True]
     assert store.deadline_ms(b"k") == 6000
 
 
@@ -161,15 +164,15 @@ def test_the_seeds_own_insert_with_a_ttl_is_leased_on_the_replicated_clock() -> 
 
 def full_store() -> Store:
     store = store_with(insert(b"a", b"1", ttl_ms=100), put((b"b", b""), (b"", b"x")), now_ms=5)
-    store.apply_batch(numbered(2, 1))
+    apply_batch(store, numbered(2, 1))
     return store
 
 
 def test_a_restored_view_is_the_same_store() -> None:
     store, restored = full_store(), store_with(insert(b"gone", ttl_ms=1), now_ms=99)
     restored.scan_prefix(b"")
-    restored.restore(store.view())
-    assert restored.view() == store.view()
+    restored.restore(view_of(store))
+    assert view_of(restored) == view_of(store)
     assert restored.digest() == store.digest()
     assert restored.scan_prefix(b"") == store.scan_prefix(b"")
     assert restored.next_deadline_ms() == 105
@@ -177,56 +180,47 @@ def test_a_restored_view_is_the_same_store() -> None:
 
 def test_a_view_does_not_see_what_comes_after_it() -> None:
     store = full_store()
-    view = store.view()
+    view = store.freeze()
     apply(store, delete(b"a"), put((b"b", b"changed"), (b"new", b"")), now_ms=50)
-    store.apply_batch(numbered(2, 2))
-    assert view == full_store().view()
+    apply_batch(store, numbered(2, 2))
+    assert view == view_of(full_store())
 
 
 def test_parts_that_do_not_fit_together_are_rejected_and_change_nothing() -> None:
     store = full_store()
     before = store.digest()
-    parts = dataclasses.replace(store.view(), deadlines={b"nobody": 1}, clock_ms=77)
     with pytest.raises(Rejected, match="a key that is not there"):
-        store.restore(parts)
+        store.restore(parts_of({b"a": b"1"}, {b"nobody": 1}, clock_ms=77))
     assert store.digest() == before
 
 
-def test_reset_leaves_nothing_not_even_leases() -> None:
-    """Seed, defect 12: reset left the leases, and keys written later fell due by them."""
-    store = full_store()
-    store.scan_prefix(b"")
-    store.reset()
-    assert store.view() == Store().view()
-    assert store.digest() == Store().digest()
-    assert store.scan_prefix(b"") == ([], False)
-    apply(store, put((b"a", b"1")), now_ms=10_000)
-    assert store.get(b"a") == b"1"
-
-
-def test_the_digest_covers_keys_values_leases_clock_and_origins() -> None:
-    parts = full_store().view()
+def test_the_digest_covers_keys_values_revisions_leases_clock_and_origins() -> None:
+    values, deadlines, origins = {b"a": b"1", b"b": b"", b"": b"x"}, {b"a": 105}, {b"n1": (2, 1)}
     variants = [
-        parts,
-        dataclasses.replace(parts, clock_ms=6),
-        dataclasses.replace(parts, deadlines={}),
-        dataclasses.replace(parts, deadlines={b"a": 106}),
-        dataclasses.replace(parts, deadlines={b"b": 105}),
-        dataclasses.replace(parts, origins={}),
-        dataclasses.replace(parts, origins={b"n1": (2, 2)}),
-        dataclasses.replace(parts, origins={b"n1": (3, 1)}),
-        dataclasses.replace(parts, origins={b"n2": (2, 1)}),
-        dataclasses.replace(parts, data=parts.data | {b"b": b"1"}),
-        dataclasses.replace(parts, data=parts.data | {b"c": b""}),
+        parts_of(values, deadlines, 5, origins),
+        parts_of(values, deadlines, 6, origins),
+        parts_of(values, {}, 5, origins),
+        parts_of(values, {b"a": 106}, 5, origins),
+        parts_of(values, {b"b": 105}, 5, origins),
+        parts_of(values, deadlines, 5, {}),
+        parts_of(values, deadlines, 5, {b"n1": (2, 2)}),
+        parts_of(values, deadlines, 5, {b"n1": (3, 1)}),
+        parts_of(values, deadlines, 5, {b"n2": (2, 1)}),
+        parts_of(values | {b"b": b"1"}, deadlines, 5, origins),
+        parts_of(values | {b"c": b""}, deadlines, 5, origins),
         # The same bytes, cut elsewhere.
-        dataclasses.replace(parts, data={b"a": b"1", b"b": b"x", b"": b"", b"n": b"1"}),
+        parts_of({b"a": b"1", b"b": b"x", b"": b""}, deadlines, 5, origins),
+        parts_of(values, deadlines, 5, origins, revision=2),
     ]
+    created, modified = (parts_of(values, deadlines, 5, origins) for _ in "12")
+    created.columns.created[b"a"] = 9
+    modified.columns.modified[b"a"] = 9
+    variants += [created, modified]
     digests = []
     for variant in variants:
         store = Store()
         store.restore(variant)
         digests.append(store.digest())
-    assert digests[0] == full_store().digest()
     assert len(set(digests)) == len(variants)
 
 
@@ -234,13 +228,40 @@ def test_the_digest_of_a_known_history_is_what_it_was() -> None:
     """Replicas of different versions compare digests: it may not change unnoticed."""
     assert (
         full_store().digest().hex()
-        == "bdd4548c5acf2b58f44e4c417b13efdd15af56b851ce1806a4e55364d33a5d26"
+        == "904459bf49656abdcb35cc0f3db164c27eb0e119bd00bf32a45a30c9b387107a"
     )
 
 
-def test_the_digest_does_not_depend_on_the_order_of_writes_or_reads() -> None:
-    one = store_with(put((b"a", b"1"), (b"b", b"2")), insert(b"c", ttl_ms=9))
-    two = store_with(insert(b"c", ttl_ms=9), put((b"b", b"2")))
-    two.scan_prefix(b"")
-    apply(two, put((b"a", b"1")))
+def test_the_digest_does_not_depend_on_the_order_of_writes_or_on_views() -> None:
+    one = store_with(put((b"a", b"1"), (b"b", b"2")), insert(b"c", ttl_ms=9), delete(b"d"))
+    two = store_with(insert(b"c", ttl_ms=9), put((b"d", b"0"), (b"b", b"2")), put((b"a", b"1")))
+    one.freeze()
+    apply(one)
+    apply(two, delete(b"d"))
     assert two.digest() == one.digest()
+    one.thaw()
+    assert two.digest() == one.digest()
+
+
+def test_revisions_say_when_a_key_was_made_and_last_changed() -> None:
+    store = store_with(put((b"k", b"1")))
+    apply(store, put((b"k", b"2")))
+    apply(store, expire(b"k", ttl_ms=50))
+    facts = store.facts(b"k")
+    assert facts is not None
+    assert (facts.value, facts.created, facts.modified, facts.deadline_ms) == (b"2", 1, 3, 50)
+    apply(store, delete(b"k"))
+    assert store.facts(b"k") is None
+    apply(store, put((b"k", b"3")))
+    facts = store.facts(b"k")
+    assert facts is not None
+    assert (facts.created, facts.modified) == (5, 5)
+
+
+def test_a_key_that_fell_due_is_made_anew_not_changed() -> None:
+    for writes in (put((b"k", b"2")), insert(b"k", b"2"), swap(b"k", None, b"2")):
+        store = store_with(insert(b"k", b"1", ttl_ms=10))
+        apply(store, writes, now_ms=10)
+        facts = store.facts(b"k")
+        assert facts is not None
+        assert (facts.created, facts.modified) == (2, 2)

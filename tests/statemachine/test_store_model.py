@@ -1,62 +1,25 @@
 """Store against a plain dict (model.py), under histories that hypothesis makes up.
 
 At every step the results are those of the model, every read agrees with it, and a twin
-that got the same batches, and now and then was replaced by a restored copy, has the same
-digest. The bound on expiry is 0 to 2 keys a batch here, so that most histories have a backlog.
+that got the same batches, and now and then was frozen, folded, or replaced by a restored copy,
+has the same digest. The bound on expiry is 0 to 2 keys a batch here, so that most histories
+have a backlog.
 """
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from statemachine.commands import WriteCommand
-from statemachine.store import Refusal, Store
+from statemachine.store import Refusal, Store, StoreParts
 from tests.statemachine import batches as make
-from tests.statemachine.model import MAX, Answer, Model
-
-KEYS = [b"", b"a", b"a\xff", b"ab", b"b", b"n", b"\xff", b"\xff\xff"]
-VALUES = [b"", b"1", b"-7", b"x", b"01", str(MAX).encode(), str(-MAX - 1).encode()]
-
-keys = st.sampled_from(KEYS)
-values = st.sampled_from(VALUES)
-# Short ones, so that they fall due (the clock gets to about 100 ms); and those around the last
-# moment there is. What one command in three or four does must not empty the store all the time.
-soon = st.integers(1, 120)
-times = st.one_of(soon, soon, st.sampled_from([MAX - 1, MAX, MAX + 1, 2**64 - 1]))
-signed_times = st.one_of(soon, soon, st.sampled_from([0, -1, MAX, -MAX - 1]))
-conditions = st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4])
-expiries = st.one_of(
-    st.just({}),
-    st.builds(lambda n: {"ttl_ms": n}, times),
-    st.builds(lambda n: {"expire_at_ms": n}, times),
-    st.builds(lambda n: {"ttl_secs": n}, st.sampled_from([1, MAX // 1000, MAX])),
-    st.just({"keep_ttl": True}),
-    st.just({"keep_ttl": True, "ttl_ms": 1}),
-)
-inserts = st.builds(
-    lambda key, value, expiry, condition, expected, return_old: make.insert(
-        key, value, condition=condition, expected=expected, return_old=return_old, **expiry
-    ),
-    *(keys, values, expiries, conditions, values, st.booleans()),
-)
-expires = st.builds(
-    lambda key, name, time, condition: make.expire(key, **{name: time}, condition=condition),
-    *(keys, st.sampled_from(["ttl_ms", "expire_at_ms"]), signed_times, conditions),
-)
-commands = st.one_of(
-    inserts,
-    inserts,
-    expires,
-    st.lists(st.tuples(keys, values), max_size=4).map(lambda pairs: make.put(*pairs)),
-    keys.map(make.delete),
-    st.lists(keys, max_size=4).map(lambda names: make.delete_keys(*names)),
-    st.builds(make.swap, keys, st.none() | values, values),
-    st.builds(make.add, keys, st.sampled_from([1, -1, MAX, -MAX - 1])),
-    keys.map(make.persist),
-)
+from tests.statemachine.model import Answer, Model
+from tests.statemachine.strategies import KEYS, commands
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -68,6 +31,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def start(self, keys_max: int) -> None:
         self.patch.setattr("statemachine.keyspace.EXPIRE_PER_BATCH_MAX", keys_max)
         self.model, self.store, self.twin = Model(), Store(), Store()
+        self.view: StoreParts | None = None
 
     @rule(written=st.lists(commands, max_size=4), step_ms=st.integers(-5, 15))
     def batch(self, written: list[WriteCommand], step_ms: int) -> None:
@@ -87,21 +51,39 @@ class StoreAgainstModel(RuleBasedStateMachine):
         batch = make.batch_of(*written, now_ms=now_ms)
         self.model.advance(now_ms)
         want = [answer for command in written for answer in self.model.run(command)]
-        outcome = self.store.apply_batch(batch)
+        outcome = make.apply_batch(self.store, batch)
         assert isinstance(outcome, list)
         # By repr, because True == 1: a bool in place of a count is another reply.
         assert [repr(plain(result)) for result in outcome] == [repr(answer) for answer in want]
-        assert self.twin.apply_batch(batch) == outcome
+        assert self.twin.apply_batch(batch, self.store.revision) == outcome
 
     @rule()
+    @precondition(lambda self: self.view is None)
     def the_twin_restarts_from_an_image(self) -> None:
-        parts = self.twin.view()
+        parts = make.view_of(self.twin)
         self.twin = Store()
         self.twin.restore(parts)
 
     @rule()
     def only_the_twin_is_scanned(self) -> None:
         self.twin.scan_prefix(b"")
+
+    @precondition(lambda self: self.view is None)
+    @rule()
+    def the_twin_is_frozen(self) -> None:
+        self.view = self.twin.freeze()
+        self.viewed = copy.deepcopy(self.view)
+
+    @precondition(lambda self: self.view is not None)
+    @rule()
+    def the_twin_thaws(self) -> None:
+        assert self.view == self.viewed, "a frozen view was changed"
+        self.view = None
+        self.twin.thaw()
+
+    @rule(keys_max=st.integers(0, 3))
+    def the_twin_folds(self, keys_max: int) -> None:
+        self.twin.fold(keys_max)
 
     @invariant()
     def point_reads_agree(self) -> None:

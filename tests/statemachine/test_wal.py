@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from statemachine.checkpoint import cut_segments
 from statemachine.errors import DiskFailed, Rejected
 from statemachine.frame import KIND_BATCH, KIND_MARK, KIND_NOOP, Frame
 from statemachine.paths import Paths
 from statemachine.segment import SEGMENT_HEADER_BYTES, WAL_MAGIC, SegmentContents, read_segment
-from statemachine.wal import Wal, WalConfig
+from statemachine.wal import Wal
+from statemachine.wal_config import WalConfig
 from tests.support.crash import Crash, FailingDisk, MemoryDisk
 
 PATHS = Paths(Path("/data"))
@@ -59,29 +61,77 @@ def test_a_chunk_is_one_write_and_under_always_one_sync() -> None:
     )
 
 
-def test_under_checkpoint_nothing_is_synced_until_it_is_asked_for() -> None:
+def test_under_checkpoint_an_append_waits_for_no_sync_and_an_idle_log_is_synced_once() -> None:
     world = World("checkpoint")
     assert world.append(1) == ["write"]
-    world.wal.poll()
-    world.wal.poll()
+    world.wal.poll()  # Something was appended since the last one: not idle yet.
     assert world.steps() == []
-    world.wal.sync()
-    world.wal.sync()
-    assert world.steps() == ["sync"]
+    for _ in range(3):
+        settled(world.wal)
+    # The second write is the mark that says so; no third one follows it.
+    assert world.steps() == ["sync", "create", "sync_dir", "write"]
+    assert world.frames()[-1].durable_bytes == SEGMENT_HEADER_BYTES + FRAME_BYTES
 
 
-def test_under_checkpoint_a_thread_syncs_ahead_so_that_sealing_has_little_left() -> None:
+def settled(wal: Wal) -> None:
+    """Poll until the thread has nothing to do."""
+    wal.poll()
+    while wal._tender.busy:
+        wal.poll()
+
+
+def test_under_checkpoint_a_thread_syncs_what_has_grown() -> None:
     world = World("checkpoint")
-    chunk = bytes(1024 * 1024)
     for index in range(1, 5):
-        world.wal.append_one(KIND_BATCH, index, 1, chunk)
-    ahead_bytes = world.wal.size_bytes
-    world.wal.poll()  # begins it
-    world.wal.append_one(KIND_BATCH, 5, 1, b"behind it")
-    world.wal.rotate(6)  # waits for it
-    assert sorted(world.steps()[:7]) == [*["sync"] * 2, *["write"] * 5]
-    marks = [frame.durable_bytes for frame in world.frames()]
-    assert max(marks) <= ahead_bytes
+        world.wal.append_one(KIND_BATCH, index, 1, bytes(1024 * 1024))
+    assert world.wal.durable_bytes == SEGMENT_HEADER_BYTES
+    settled(world.wal)
+    assert world.wal.durable_bytes >= 4 * 1024 * 1024
+    assert world.steps()[:7] == [*["write"] * 4, "sync", "create", "sync_dir"]
+
+
+def test_under_checkpoint_the_next_segment_is_made_ahead_and_entered_without_a_sync() -> None:
+    world = World("checkpoint")
+    world.append(1, 2)
+    assert not world.wal.prepare()
+    while not world.wal.prepare():
+        pass
+    world.steps()
+    assert world.wal.rotate(3) == 2
+    steps = world.steps()  # The header; what else there is, the thread has begun since.
+    assert (steps[0], steps.count("write")) == ("write", 1)
+    world.append(3)
+    old, new = world.read(1), world.read(2)
+    assert (new.first_index, new.before_bytes, new.durable_bytes) == (3, old.file_bytes, 0)
+    settled(world.wal)
+    assert world.wal.durable_bytes >= SEGMENT_HEADER_BYTES
+    world.append(4)
+    assert world.read(2).durable_bytes >= SEGMENT_HEADER_BYTES
+
+
+def test_frames_claim_nothing_while_a_segment_before_theirs_is_not_synced() -> None:
+    world = World("checkpoint", segment_bytes_max=100)
+    for index in range(1, 100):
+        world.append(index)
+        after = world.disk.crashed(Crash.SYNCED)
+        for sequence in range(1, world.wal.sequence + 1):
+            contents = world.read(sequence)
+            if any(frame.durable_bytes for _, frame in contents.frames):
+                for each in range(1, sequence):
+                    assert after.size_bytes(PATHS.segment(each)) == world.disk.size_bytes(
+                        PATHS.segment(each)
+                    ), f"segment {sequence} vouches for {each}, which is not synced"
+    assert world.wal.sequence > 10
+    world.wal.sync()
+    assert world.wal.durable_bytes == world.wal.size_bytes
+
+
+def test_a_segment_that_waits_for_the_next_grows_to_a_bound() -> None:
+    """Nobody polls, and the disk is slow: then rotating waits."""
+    world = World("checkpoint", segment_bytes_max=100)
+    for index in range(1, 50):
+        world.append(index)
+        assert world.wal.size_bytes <= 4 * 100 + FRAME_BYTES
 
 
 def test_a_sync_ahead_that_fails_stops_the_owner_at_the_next_poll() -> None:
@@ -118,7 +168,9 @@ def test_under_interval_a_sync_comes_when_the_time_is_up_here_or_in_poll() -> No
 
 
 def test_a_full_segment_is_synced_before_the_next_is_made() -> None:
-    world = World("checkpoint", segment_bytes_max=SEGMENT_HEADER_BYTES + 2 * FRAME_BYTES)
+    world = World(
+        "interval", interval_ms=100, segment_bytes_max=SEGMENT_HEADER_BYTES + 2 * FRAME_BYTES
+    )
     world.append(1)
     assert world.append(2, 3, 4) == ["write"]  # A chunk is never split.
     assert world.append(5) == [
@@ -131,7 +183,8 @@ def test_a_full_segment_is_synced_before_the_next_is_made() -> None:
     ]
     assert [frame.index for frame in world.frames(1)] == [1, 2, 3, 4]
     contents = world.read(2)
-    assert (contents.sequence, contents.first_index, contents.policy) == (2, 5, 2)
+    assert (contents.sequence, contents.first_index, contents.policy) == (2, 5, 1)
+    assert contents.before_bytes == world.disk.size_bytes(PATHS.segment(1))
     assert world.wal.sequence == 2
 
 
@@ -209,7 +262,7 @@ def test_going_on_cuts_the_tail_and_syncs_what_was_read() -> None:
     world.append(1, 2)
     world.wal.close()
     wal = Wal(world.disk, PATHS, WalConfig(sync="checkpoint"), lambda: 0.0, newest=1)
-    wal.resume(64 + FRAME_BYTES, 64)
+    wal.resume(64 + FRAME_BYTES, 64, world.read().salt)
     assert world.steps() == ["truncate", "sync", "sync_dir"]
     wal.append_one(KIND_BATCH, 2, 2, b"abc")
     assert [(frame.index, frame.term) for frame in world.frames()] == [(1, 1), (2, 2)]
@@ -222,7 +275,7 @@ def test_cutting_removes_the_oldest_first() -> None:
         world.append(index)
     gone: list[list[str]] = []
     world.disk.on_step = lambda _: gone.append(world.disk.list_dir(PATHS.wal))
-    world.wal.cut(world.wal.sequence)
+    cut_segments(world.disk, PATHS, world.wal.sequence)
     assert [names[0] for names in gone] == [
         f"{sequence:016d}.wal" for sequence in (*range(2, world.wal.sequence + 1), 0) if sequence
     ] + [f"{world.wal.sequence:016d}.wal"]

@@ -20,6 +20,7 @@ Proved by: whatever in tests/cluster uses it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -36,9 +37,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from node.cluster_plan import Options, plan
+from node.cluster_plan import Options, certify, plan
 from node.config import Config
 from node.orphan import SUPERVISOR_VARIABLE
+from statemachine.fs import Disk
 from tests.support.ports import free_base_port
 from tests.support.supervised import ROOT, wait_until
 
@@ -59,6 +61,11 @@ class NodeProcess:
         self.data_dir = config.node.data_dir
         self.path = path
         self.settings = list(settings)
+        self.module = "node"
+        """What is run: tests.support.doored has a disk that a test can slow down."""
+        self.environment: dict[str, str] = {}
+        self.prefix: list[str] = []
+        """Words before the interpreter's: whoever runs it in another place."""
         self.process: subprocess.Popen[str] | None = None
         self.lives = 0
         """How often it was started."""
@@ -74,7 +81,8 @@ class NodeProcess:
         assert self.process is None, f"{self.id} runs"
         path = str(ROOT)
         # NB: the module `node` is found by PYTHONPATH; -P keeps the directory we stand in out.
-        words = [sys.executable, "-P", "-m", "node", "serve", "--config", str(self.path)]
+        words = [*self.prefix, sys.executable, "-P", "-m", self.module, "serve"]
+        words += ["--config", str(self.path)]
         for setting in [*self.settings, *settings]:
             words += ["--set", setting]
         self.earlier += self.lines
@@ -91,7 +99,8 @@ class NodeProcess:
                 "PYTHONPATH": path,
                 "PYTHONUNBUFFERED": "1",
                 SUPERVISOR_VARIABLE: str(os.getpid()),
-            },
+            }
+            | self.environment,
         )
         self._reader = threading.Thread(
             target=_read, args=(self.process, self.lines), name=f"read-{self.id}", daemon=True
@@ -189,6 +198,12 @@ class NodeProcess:
             except (redis.ConnectionError, redis.TimeoutError):
                 return {}
 
+    def member_list(self) -> dict[str, Any]:
+        """TRI.MEMBER LIST."""
+        with self.connect() as client:
+            found: dict[str, Any] = json.loads(client.execute_command("TRI.MEMBER", "LIST"))
+            return found
+
     def digest(self) -> tuple[int, str]:
         """TRI.DIGEST: index and SHA-256 of the whole state."""
         with self.connect(2) as client:
@@ -237,6 +252,9 @@ class Cluster:
         directory: where data and configurations lie.
         settings: --set words for every node.
         template: a configuration for all of them; None for the defaults.
+        founders: so many are members from the start; the others wait to be seated, and are
+            started by the test. None: all.
+        tls: the peers have certificates (directory/certs).
     """
 
     def __init__(
@@ -246,6 +264,8 @@ class Cluster:
         nodes: int = 3,
         settings: Sequence[str] = (),
         template: Path | None = FAST,
+        founders: int | None = None,
+        tls: bool = False,
     ) -> None:
         self.directory = directory
         self.base_port = free_base_port(nodes)
@@ -254,9 +274,19 @@ class Cluster:
             data_dir=directory,
             base_port=self.base_port,
             template=template,
+            tls=tls,
         )
         self.nodes: list[NodeProcess] = []
-        for config in plan(options):
+        configs = plan(options)
+        if tls:
+            certify(options, configs, Disk())
+        known = configs[0].members[: founders or nodes]
+        for config in configs:
+            if config.member in known:
+                config = dataclasses.replace(config, members=known)
+            else:
+                waiting = dataclasses.replace(config.node, join=True)
+                config = dataclasses.replace(config, node=waiting, members=(*known, config.member))
             path = directory / f"{config.node.id}.toml"
             path.write_text(config.render())
             self.nodes.append(NodeProcess(config, path, settings))
@@ -286,10 +316,11 @@ class Cluster:
 
     def start(self) -> None:
         """Start every node that does not run; all are ready when it returns."""
-        for node in self.nodes:
+        founders = [node for node in self.nodes if not node.config.node.join]
+        for node in founders:
             if node.process is None:
                 node.start()
-        for node in self.nodes:
+        for node in founders:
             node.wait_ready()
 
     def heal(self) -> None:

@@ -12,7 +12,7 @@ It says so: it is a double; what it proves is the sessions' side of the interfac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from node.connection import Frontend
 from node.reads import Level
 from node.session import Session
 from statemachine import BatchBuilder, stamp
+from statemachine.entries import Scan
+from statemachine.keyspace import Change
 from statemachine.store import NotRun, Store
 
 START_MS = 1_800_000_000_000
@@ -70,6 +72,20 @@ def config(
     )
 
 
+class FakeMachine(Store):
+    """The store, with the reads of a FileStateMachine."""
+
+    def scan_prefix(  # type: ignore[override]
+        self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None
+    ) -> Scan:
+        return Scan(0, *super().scan_prefix(prefix, limit=limit, after=after))
+
+    def scan_range(  # type: ignore[override]
+        self, start: bytes, end: bytes | None, *, limit: int | None = None, reverse: bool = False
+    ) -> Scan:
+        return Scan(0, *super().scan_range(start, end, limit=limit, reverse=reverse))
+
+
 class FakeService:
     """n1 of three, the leader unless told otherwise."""
 
@@ -81,7 +97,7 @@ class FakeService:
         now_ms: Callable[[], int] | None = None,
         call_soon: Callable[[Callable[[], object]], object] | None = None,
     ) -> None:
-        self.machine = Store()
+        self.machine = FakeMachine()
         self.batch = BatchBuilder()
         self.node_id = "n1"
         self.leader_id: str | None = "n1"
@@ -95,6 +111,7 @@ class FakeService:
         self.levels: list[Level] = []
         self.transfers: list[str | None] = []
         self.next_failures: deque[Exception | None] = deque()
+        self._told: Callable[[Sequence[Change]], None] | None = None
         self._now_ms = now_ms
         self._call_soon = call_soon
         self._members = members(count, base_port)
@@ -119,10 +136,27 @@ class FakeService:
         else:
             self._readers.append(waiter)
 
+    def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
+        self._told = told
+        if (told is None) != (self.machine.changes is None):
+            self.machine.changes = None if told is None else []
+
     def transfer(self, node_id: str | None, waiter: Waiter) -> None:
         self.transfers.append(node_id)
         if not self._fails(waiter):
             self._orders.append((waiter, node_id or "n2"))
+
+    def add_member(self, member: Member, waiter: Waiter) -> None:
+        if not self._fails(waiter):
+            waiter.resolve([b"17"], 0, 1)
+
+    def remove_member(self, member_id: str, waiter: Waiter) -> None:
+        if not self._fails(waiter):
+            waiter.resolve([b"18"], 0, 1)
+
+    def member_list(self) -> dict[str, Any]:
+        rows = [{"id": each.id, "role": "voter"} for each in self._members]
+        return {"index": 0, "committed": True, "members": rows}
 
     def snapshot(self, waiter: Waiter) -> None:
         if not self._fails(waiter):
@@ -191,8 +225,14 @@ class FakeService:
         batch, self.batch = self.batch, BatchBuilder()
         if batch.width:
             self.index += 1
-            results = self.machine.apply_batch(stamp(batch.build(), self.now_ms()))
+            results = self.machine.apply_batch(
+                stamp(batch.build(), self.now_ms()), self.machine.revision + 1
+            )
             assert not isinstance(results, NotRun)
+            changes = self.machine.changes
+            if changes and self._told is not None:
+                self.machine.changes = []
+                self._told(changes)
             for waiter, start, stop in claims:
                 waiter.resolve(results, start, stop)
         for reader in readers:

@@ -24,15 +24,21 @@ from node.entry import KIND_BATCH, NOOP_COMMAND, Entry, wrap
 from node.errors import Rejected
 from node.logs import EventLog
 from node.transport import FencedTransport
+from statemachine.commands import BatchBuilder
 
-__all__ = ["FakeElectorate", "FakeJournal", "FakeLinks", "FakeState", "Fence", "entry"]
+__all__ = ["FakeElectorate", "FakeJournal", "FakeLinks", "FakeState", "Fence", "batch", "entry"]
 
 HEARTBEAT_S = 0.06
 
 
 def entry(index: int, term: int) -> Entry:
     """An entry whose batch says where it belongs."""
-    return wrap(KIND_BATCH, b"%d@%d" % (index, term)), index, term
+    return wrap(KIND_BATCH, batch(index, term)), index, term
+
+
+def batch(index: int, term: int, origin: bytes = b"") -> bytes:
+    """An empty batch that says where it belongs, or whose it is."""
+    return BatchBuilder().build(origin or b"%d@%d" % (index, term), 1, 1)
 
 
 class FakeJournal(list[Entry]):
@@ -45,6 +51,10 @@ class FakeJournal(list[Entry]):
 
     @property
     def first_index(self) -> int:
+        return self[0][1]
+
+    @property
+    def memory_index(self) -> int:
         return self[0][1]
 
     @property
@@ -171,9 +181,15 @@ class FakeElections:
         self.calls.append(("admits", term, transfer))
         return self.lets_pass
 
+    def may_stand(self) -> bool:
+        return True
+
     def counts(self, peer_id: str, term: int) -> bool:
         self.calls.append(("counts", peer_id, term))
         return self.lets_pass
+
+    def early_votes(self) -> list[tuple[str, int]]:
+        return []
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.calls.append((name, *arguments))
@@ -287,7 +303,7 @@ class Fence:
         commit: int = 1,
     ) -> None:
         """A leader's entries (index, term) come in; `previous` is (index, term) as well."""
-        rows = [(entry_term, KIND_BATCH, b"%d@%d" % (at, entry_term)) for at, entry_term in entries]
+        rows = [(entry_term, KIND_BATCH, batch(at, entry_term)) for at, entry_term in entries]
         self.receive(sender, wire.APPEND, term, commit, *previous, rows)
 
     def _deliver(self, node: Node, message: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ import pytest
 from node.commands import COMMANDS
 from node.config import Config
 from node.connection import Frontend
-from node.server import Server
+from node.server import Server, tls_context
 from tests.support.fake_service import FakeService, config, wire
 
 WAIT_S = 10.0
@@ -40,6 +40,7 @@ class LiveServer:
     service: FakeService
     frontend: Frontend
     port: int
+    server: Server
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run it in the loop's thread."""
@@ -80,10 +81,11 @@ def live_server(
     frontend = Frontend(
         service, configuration or config(count=count, base_port=base_port or 7001), COMMANDS
     )
-    server = Server(frontend, "127.0.0.1", base_port or 0)
+    tls = tls_context(frontend.config.client)
+    server = Server(frontend, "127.0.0.1", base_port or 0, tls)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(WAIT_S)
     try:
-        yield LiveServer(loop, service, frontend, server.port)
+        yield LiveServer(loop, service, frontend, server.port, server)
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(WAIT_S)
         loop.call_soon_threadsafe(loop.stop)

@@ -108,6 +108,8 @@ class Network:
         if pair in self.cut_pairs or pair in self._sessions or not pair <= self._ends.keys():
             return
         one, other = sorted(pair)
+        if other not in self._ends[one].members or one not in self._ends[other].members:
+            return  # a stranger to the other: dialled again when it is one no more
         session = _Session(self, self._ends[one], self._ends[other])
         self._sessions[pair] = session
         for end, peer_id in session.ends():
@@ -169,9 +171,21 @@ class SimulatedLinks:
         self.events = events
         self._open: dict[str, _Session] = {}
         self._closed = False
+        self._is_started = False
 
     async def start(self) -> None:
+        self._is_started = True
         self._network.join(self)
+
+    def add_peer(self, member: Member) -> None:
+        if self.members.get(member.id) != member:
+            self.members[member.id] = member
+            if self._is_started and not self._closed:
+                self._network.join(self)
+
+    def remove_peer(self, peer_id: str) -> None:
+        self.members.pop(peer_id, None)
+        self._network.break_session(frozenset((self.me.id, peer_id)))
 
     def up(self, peer_id: str, session: _Session) -> None:
         older = self._open.get(peer_id)

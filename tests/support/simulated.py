@@ -20,6 +20,7 @@ Proved by: tests/node/test_simulation.py (it finds what the tests break on purpo
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -28,10 +29,19 @@ from typing import Any, Self, TypeVar
 from unittest import mock
 
 from node.calls import Calls
-from node.config import Address, Config, JournalSection, Member, NodeSection, RaftSection
+from node.config import (
+    Address,
+    Config,
+    JournalSection,
+    Member,
+    NodeSection,
+    PeerSection,
+    RaftSection,
+)
 from node.core import Core
 from node.errors import KVError
 from node.journal import FileJournal
+from node.worker import Worker
 from tests.support.crash import Crash, MemoryDisk
 from tests.support.network import Network, SimulatedLinks
 from tests.support.virtual import WALL_AT_START_MS, VirtualClock, VirtualLoop
@@ -55,7 +65,7 @@ class SteppedJournal(FileJournal):
 
     sync_s: float | None = 0.0005
 
-    def __init__(self, *arguments: Any, inline: bool, **options: Any) -> None:
+    def __init__(self, *arguments: Any, inline: bool = False, **options: Any) -> None:
         super().__init__(*arguments, inline=True, **options)
         self._inline = inline
         self._due = False
@@ -65,6 +75,9 @@ class SteppedJournal(FileJournal):
         super().flush()
         if not self._inline and not self._due and not self._jobs.empty():
             self.let_sync()
+
+    def _start_thread(self) -> None:
+        """No thread: the loop's timers."""
 
     def let_sync(self) -> None:
         """Have what waits synced after `sync_s`; None holds it back until the next call."""
@@ -119,6 +132,8 @@ class SimulatedNode(Calls):
         self.id = config.node.id
         self.disk = MemoryDisk()
         self.failures: list[Exception] = []
+        """In this life, and before."""
+        self.earlier_failures: list[Exception] = []
         self._sim = sim
         self._core: Core | None = None
         self._starts = 0
@@ -148,6 +163,10 @@ class SimulatedNode(Calls):
 
     async def start(self) -> None:
         sim = self._sim
+        if self._core is not None:  # it has failed
+            await self.stop()
+        self.earlier_failures += self.failures
+        self.failures = []
         self._starts += 1
         clock = VirtualClock(sim.loop)
         self._core = Core(
@@ -183,6 +202,8 @@ class Simulation:
     """Nodes n1, n2, ... on one virtual loop. Use it as a context manager.
 
     Args:
+        founders: so many of them are members from the start; the others wait to be seated,
+            and know only the founders. None: all.
         directory: a real one for PySyncObj's empty token files; nothing else is written there.
         seed: of everything random.
     """
@@ -194,8 +215,10 @@ class Simulation:
         seed: int = 1,
         *,
         delay_s: tuple[float, float] = (0.0002, 0.001),
+        founders: int | None = None,
         raft: RaftSection | None = None,
         journal: JournalSection | None = None,
+        peer: PeerSection | None = None,
     ) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
@@ -207,19 +230,22 @@ class Simulation:
         self.nodes: dict[str, SimulatedNode] = {}
         self.may_fail: set[str] = set()
         """Nodes that the test expects to fail; any other failure fails the test at its end."""
+        known = members[: founders or count]
         for member in members:
             data_dir = directory / member.id
             (data_dir / "journal").mkdir(parents=True, exist_ok=True)
             config = Config(
-                node=NodeSection(id=member.id, data_dir=data_dir),
-                members=members,
+                node=NodeSection(id=member.id, data_dir=data_dir, join=member not in known),
+                members=known if member in known else (*known, member),
                 raft=raft or RaftSection(),
                 journal=journal or JournalSection(),
+                peer=peer or PeerSection(),
             )
             self.nodes[member.id] = SimulatedNode(self, config)
         self._patches: list[Any] = [
             mock.patch("node.core.Links", self.network.links),
             mock.patch("node.core.FileJournal", SteppedJournal),
+            mock.patch("node.core.Worker", functools.partial(Worker, threaded=False)),
             mock.patch("statemachine.archive.Job", _DoneJob),
             mock.patch("pysyncobj.syncobj.monotonicTime", self.loop.time),
             mock.patch("pysyncobj.syncobj.random", random.Random(seed)),
@@ -277,10 +303,15 @@ class Simulation:
                 assert not node.failures, f"{node.id} failed: {node.failures}"
 
     async def ready(self) -> SimulatedNode:
-        """Start all, wait until all follow one leader; the leader."""
+        """Start all, wait until all members follow one leader; the leader."""
         await self.start()
-        await self.until(lambda: all(node.core.is_ready() for node in self.nodes.values()))
+        await self.until(lambda: all(node.core.is_ready() for node in self.members()))
         return self.leader
+
+    def members(self) -> list[SimulatedNode]:
+        """Running nodes that are members, as each of them has it."""
+        running = [node for node in self.nodes.values() if node.is_running]
+        return [node for node in running if not node.core.membership.is_waiting]
 
     @property
     def leader(self) -> SimulatedNode:
@@ -301,7 +332,7 @@ class Simulation:
         """Until every running node has applied the same."""
 
         def is_settled() -> bool:
-            running = [node for node in self.nodes.values() if node.is_running]
+            running = self.members()
             ends = {
                 (node.core.journal.last_index, node.core.raft.applied_index()) for node in running
             }
@@ -310,8 +341,8 @@ class Simulation:
         await self.until(is_settled, within_s)
 
     def digests(self) -> set[tuple[int, str]]:
-        """(applied index, digest) of every running node: one element when all are equal."""
-        return {node.digest() for node in self.nodes.values() if node.is_running}
+        """(applied index, digest) of every running member: one element when all are equal."""
+        return {node.digest() for node in self.members()}
 
 
 def _address(block: int, number: int) -> Address:

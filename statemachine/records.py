@@ -1,0 +1,252 @@
+"""Records: value, revisions and deadline of every key, in one layer (layer.py) or two.
+
+    plain       base                                    all there is
+    frozen      base | top + removed                    base does not change: an image reads it
+    folding     base | top + removed                    base changes again; top empties into it
+
+A view for an image has to be of one moment while writes go on. Copying a million pointers
+stops the writer for 50-100 ms, so nothing is copied: `freeze` puts an empty layer on top. While
+it lies there, writes go into it, a removed key of the base is noted in `removed`, and reads ask
+the top first. After `thaw` a write goes to the base again and takes its key out of the top; what
+is left there moves down a few keys with every write and `fold` (as Redis rehashes).
+
+Invariants: a key is here when it is in the top, or in the base and not in `removed`; `removed`
+is part of the base's keys and shares none with the top; a frozen base is not changed by anybody,
+so another thread may read it. Nothing anyone can see depends on the state of the layers.
+
+Does not: know time (a deadline is a number), decide what a revision is, or count work per batch.
+
+Proved by: tests/statemachine/test_records.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from statemachine.layer import Columns, Record
+
+__all__ = ["Records"]
+
+_FOLDED_PER_WRITE: Final = 2
+"""Two, so that the top is empty after half as many writes as it took to fill."""
+
+
+class Records:
+    """The records of one store. Not thread-safe, but for reading a frozen base."""
+
+    __slots__ = ("_base", "_frozen", "_overrides", "_removed", "_top")
+
+    def __init__(self, columns: Columns | None = None) -> None:
+        self._base = columns or Columns()
+        self._top: Columns | None = None
+        self._removed: set[bytes] = set()
+        self._overrides = 0  # Keys of the top that are in the base as well.
+        self._frozen = False
+
+    # Freezing.
+
+    def freeze(self) -> Columns:
+        """The records of this moment, which nobody will change before `thaw`.
+
+        O(1), and 3 us for each key that is still `unfolded`.
+        """
+        assert not self._frozen, "one view at a time"
+        self.fold(self.unfolded)
+        self._top = Columns()
+        self._frozen = True
+        return self._base
+
+    def thaw(self) -> None:
+        """The view is not needed any more. Harmless when there is none."""
+        self._frozen = False
+        self._lift_if_empty()
+
+    @property
+    def unfolded(self) -> int:
+        """How many keys of the last view's time are still to be folded down."""
+        if self._top is None or self._frozen:
+            return 0
+        return len(self._top.values) + len(self._removed)
+
+    def fold(self, keys_max: int) -> None:
+        """Move at most so many keys down, about 3 us each. Harmless when there is nothing to do."""
+        top = self._top
+        if top is None or self._frozen:
+            return
+        for key in list(islice(self._removed, keys_max)):
+            self._fold_key(top, key)
+        for key in list(islice(top.values, keys_max)):
+            self._fold_key(top, key)
+        self._lift_if_empty()
+
+    def _fold_key(self, top: Columns, key: bytes) -> None:
+        base = self._base
+        if key in self._removed:
+            self._removed.remove(key)
+            base.drop(key)
+        elif key in top.values:
+            self._overrides -= key in base.values
+            facts = top.created[key], top.modified[key], top.deadlines.get(key)
+            base.put(key, top.values[key], *facts)
+            top.drop(key)
+
+    def _lift_if_empty(self) -> None:
+        top = self._top
+        if top is not None and not self._frozen and not top.values and not self._removed:
+            self._top = None
+
+    # Changes.
+
+    def put(self, key: bytes, value: bytes, revision: int, deadline_ms: int | None) -> None:
+        """Set value and deadline; None: no deadline. `created` stays when the key is there."""
+        top, base = self._top, self._base
+        if self._frozen:
+            assert top is not None
+            self._put_on_top(top, key, value, revision, deadline_ms)
+            return
+        if top is not None:
+            self._fold_key(top, key)
+        base.put(key, value, base.created.get(key, revision), revision, deadline_ms)
+        if top is not None:
+            self.fold(_FOLDED_PER_WRITE)
+
+    def _put_on_top(
+        self, top: Columns, key: bytes, value: bytes, revision: int, deadline_ms: int | None
+    ) -> None:
+        created = top.created.get(key)
+        if created is None:
+            created = revision
+            if key in self._removed:
+                self._removed.remove(key)
+                self._overrides += 1
+            elif key in self._base.values:
+                created = self._base.created[key]
+                self._overrides += 1
+        top.put(key, value, created, revision, deadline_ms)
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes], revision: int) -> None:
+        """`put` without deadlines, in columns: the hot path. The last of equal keys wins."""
+        top = self._top
+        if top is None:
+            self._base.put_many(keys, values, revision)
+        elif self._frozen:
+            for key, value in zip(keys, values, strict=True):
+                self._put_on_top(top, key, value, revision, None)
+        else:
+            for key in keys:
+                self._fold_key(top, key)
+            self._base.put_many(keys, values, revision)
+            self.fold(_FOLDED_PER_WRITE * len(keys))
+
+    def remove(self, key: bytes) -> None:
+        """Take the key away. It has to be here."""
+        top = self._top
+        if top is None:
+            self._base.drop(key)
+            return
+        if not self._frozen:
+            self._fold_key(top, key)
+            self._base.drop(key)
+            self.fold(_FOLDED_PER_WRITE)
+            return
+        if key in top.values:
+            top.drop(key)
+            self._overrides -= key in self._base.values
+        if key in self._base.values:
+            self._removed.add(key)
+
+    # Reads.
+
+    def __len__(self) -> int:
+        top = self._top
+        if top is None:
+            return len(self._base.values)
+        return len(self._base.values) + len(top.values) - self._overrides - len(self._removed)
+
+    def __contains__(self, key: bytes) -> bool:
+        return self.get(key) is not None
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value; None: no such key."""
+        top = self._top
+        if top is None:
+            return self._base.values.get(key)
+        value = top.values.get(key)
+        if value is None and key not in self._removed:
+            return self._base.values.get(key)
+        return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """As get, position for position."""
+        return list(map(self._base.values.get if self._top is None else self.get, keys))
+
+    def record(self, key: bytes) -> Record | None:
+        """All that is known of the key; None: no such key."""
+        layer = self._layer_of(key)
+        return layer.record(key) if layer is not None else None
+
+    def deadline_ms(self, key: bytes) -> int | None:
+        """None: no deadline, or no such key."""
+        if self._top is None:
+            return self._base.deadlines.get(key)
+        layer = self._layer_of(key)
+        return layer.deadlines.get(key) if layer is not None else None
+
+    def deadlines_of(self, keys: Sequence[bytes]) -> Mapping[bytes, int]:
+        """Those of the keys that have a deadline, with it. Few, as a rule."""
+        if self._top is None:
+            deadlines = self._base.deadlines
+            return {key: deadlines[key] for key in deadlines.keys() & keys}
+        found = {key: self.deadline_ms(key) for key in keys}
+        return {key: at_ms for key, at_ms in found.items() if at_ms is not None}
+
+    def _layer_of(self, key: bytes) -> Columns | None:
+        """The layer that says what is true of the key."""
+        if self._top is not None:
+            if key in self._top.values:
+                return self._top
+            if key in self._removed:
+                return None
+        return self._base
+
+    def between(
+        self,
+        start: bytes | None,
+        end: bytes | None,
+        *,
+        after_start: bool = False,
+        reverse: bool = False,
+    ) -> Iterator[bytes]:
+        """Keys from start (behind it, if after_start) to before end, in order. None: no bound.
+
+        Nothing may change while the iterator is in use.
+        """
+        if start is not None and end is not None and start >= end:
+            return iter(())
+        bounds = (start, end, (not after_start, False), reverse)
+        keys: Iterator[bytes] = self._base.order.irange(*bounds)
+        top, removed = self._top, self._removed
+        if top is None:
+            return keys
+        shown = (key for key in keys if key not in top.values and key not in removed)
+        return merge(shown, top.order.irange(*bounds), reverse=reverse)
+
+    def rows(self) -> Iterator[tuple[bytes, bytes, int, int, int | None]]:
+        """(key, value, created, modified, deadline_ms) of all keys, in order.
+
+        Nothing may change while the iterator is in use.
+        """
+        if self._top is None:
+            base = self._base
+            columns = (base.values.__getitem__, base.created.__getitem__, base.modified.__getitem__)
+            getters = (*columns, base.deadlines.get)
+            return zip(base.order, *(map(get, base.order) for get in getters), strict=True)
+        found = ((key, self.record(key)) for key in self.between(None, None))
+        return (
+            (key, each.value, each.created, each.modified, each.deadline_ms)
+            for key, each in found
+            if each is not None
+        )

@@ -1,0 +1,188 @@
+"""The roster in force: what the log does to it, what a restart finds, who a peer is taken for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node.entry import KIND_CONFIG, Entry, wrap
+from node.errors import Corrupt
+from node.membership import Membership, read_members_file
+from node.roster import LEARNER, Roster
+from tests.support.crash import Crash, MemoryDisk
+from tests.support.fake_service import members
+
+PATH = Path("/data/n1/members.json")
+FOUNDING = Roster.founded_by(members(3))
+FOURTH, FIFTH = members(5)[3:]
+
+
+class Room:
+    """The membership of n1 with a log of (index -> term) that the test writes."""
+
+    def __init__(self, disk: MemoryDisk | None = None, founding: Roster = FOUNDING) -> None:
+        self.disk = disk if disk is not None else MemoryDisk()
+        self.disk.make_dir(PATH.parent)
+        self.log: dict[int, int] = {}
+        self.changes = 0
+        self.removed: list[str] = []
+        self.membership = Membership(
+            "n1",
+            "aa",
+            founding,
+            path=PATH,
+            disk=self.disk,
+            term_at=self.log.get,
+            on_change=self._changed,
+            on_settled=self._changed,
+            on_removed=self.removed.append,
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def append(self, roster: Roster, term: int) -> None:
+        self.log[roster.index] = term
+        self.membership.observe([entry(roster, term)])
+
+    def again(self, *entries: Entry) -> Room:
+        """After a power failure, with these entries in the journal."""
+        room = Room(self.disk.crashed(Crash.SYNCED, 0))
+        room.log.update({index: term for _, index, term in entries})
+        room.membership.recall(list(entries))
+        return room
+
+
+def entry(roster: Roster, term: int) -> Entry:
+    return wrap(KIND_CONFIG, roster.encode()), roster.index, term
+
+
+def test_a_roster_is_in_force_once_it_is_logged_and_taken_back_with_its_entry() -> None:
+    room = Room()
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    assert room.membership.current.learners == {"n4"}
+    assert not room.membership.is_settled
+    del room.log[7]
+    room.membership.observe([])
+    assert room.membership.current == FOUNDING
+    assert room.changes == 2
+
+
+def test_another_leaders_roster_at_the_same_index_takes_its_place() -> None:
+    room = Room()
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    room.append(FOUNDING.adding(FIFTH, 7), 3)
+    assert room.membership.current.learners == {"n5"}
+
+
+def test_only_what_was_committed_is_found_again_without_the_journal() -> None:
+    room = Room()
+    added = FOUNDING.adding(FOURTH, 7)
+    promoted = added.promoting("n4", 9)
+    room.append(added, 2)
+    room.append(promoted, 2)
+    room.membership.settle(8)
+    assert room.membership.committed == added
+    assert room.again().membership.current == added
+    assert room.again(entry(promoted, 2)).membership.current == promoted
+    assert room.again(entry(added, 2), entry(promoted, 2)).membership.current == promoted
+    assert not room.again(entry(promoted, 2)).membership.is_settled
+
+
+def test_a_committed_roster_of_a_peer_is_adopted_when_it_is_newer() -> None:
+    room = Room()
+    added = FOUNDING.adding(FOURTH, 7)
+    room.append(added, 2)
+    later = added.promoting("n4", 9)
+    room.membership.adopt(later)
+    assert (room.membership.current, room.membership.is_settled) == (later, True)
+    room.membership.adopt(added)
+    assert room.membership.current == later
+    room.append(later, 3)  # its entry comes after all
+    assert room.membership.is_settled
+    assert room.again().membership.current == later
+
+
+def test_a_member_that_is_removed_is_told_so_once() -> None:
+    room = Room()
+    roster = FOUNDING.removing("n1", 5)
+    room.membership.adopt(roster)
+    assert len(room.removed) == 1
+    assert "n1 was removed from the cluster (entry 5)" in room.removed[0]
+    assert room.membership.is_waiting
+    assert not room.membership.am_voter
+    again = room.again()
+    assert again.membership.is_waiting
+    again.membership.adopt(roster.removing("n2", 6))
+    assert again.removed == []
+
+
+@pytest.mark.parametrize(
+    ("peers", "is_one"),
+    [([], False), (["n4"], False), (["n2"], True), (["n9", "n4"], False), (["n2", "n3"], True)],
+)
+def test_a_majority_is_of_voters_only(peers: list[str], is_one: bool) -> None:
+    room = Room()
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    assert room.membership.current.seat("n4").role == LEARNER  # type: ignore[union-attr]
+    assert room.membership.is_majority(peers) is is_one
+
+
+def test_a_learner_is_no_part_of_its_own_majority() -> None:
+    room = Room(founding=Roster.founded_by(members(3)[1:], index=-1))
+    assert room.membership.is_waiting
+    assert not room.membership.is_majority(["n2"])
+    assert room.membership.is_majority(["n2", "n3"])
+
+
+def test_the_first_directory_that_is_seen_is_the_members_own_for_ever() -> None:
+    room = Room()
+    assert not room.membership.knows("n2")  # it has not said who it is
+    room.membership.introduced("n2", "bb")
+    assert room.membership.knows("n2")
+    again = room.again()
+    again.membership.introduced("n2", "cc")
+    assert not again.membership.knows("n2")
+    assert again.membership.incarnation_of("n2") == "bb"
+    # Removed and seated anew, it may be another one; and then is that one.
+    roster = FOUNDING.removing("n2", 5)
+    again.membership.adopt(roster.adding(members(3)[1], 6))
+    assert again.membership.knows("n2")
+    again.membership.introduced("n2", "bb")
+    assert not again.membership.knows("n2")
+
+
+def test_an_incarnation_in_the_roster_binds_those_who_never_saw_it() -> None:
+    room = Room()
+    added = FOUNDING.adding(FOURTH, 7).knowing({"n4": "dd", "n2": "bb"})
+    room.append(added, 2)
+    room.membership.introduced("n4", "ee")
+    assert not room.membership.knows("n4")
+    room.membership.introduced("n4", "dd")
+    assert room.membership.knows("n4")
+
+
+def test_a_newcomer_asks_whom_its_configuration_names_today() -> None:
+    room = Room(founding=Roster.founded_by(members(2)[1:], index=-1))
+    room.membership.introduced("n2", "bb")
+    assert room.membership.knows("n2")  # noted: there is a file now
+    other = Roster.founded_by(members(3)[2:], index=-1)
+    again = Room(room.disk.crashed(Crash.SYNCED, 0), other)
+    assert again.membership.current == other
+
+
+def test_every_flipped_bit_of_the_file_is_noticed() -> None:
+    room = Room()
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    room.membership.settle(7)
+    data = room.disk.read_bytes(PATH)
+    wanted = read_members_file(PATH, data)
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        try:
+            found = read_members_file(PATH, bytes(flipped))
+        except Corrupt:
+            continue
+        assert found == wanted, place  # white space between the fields
