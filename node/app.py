@@ -27,6 +27,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -37,6 +38,7 @@ from node.config import Config
 from node.connection import Frontend
 from node.core import Core
 from node.errors import Fatal, KVError, Unavailable
+from node.labdoor import LabDoor
 from node.server import Server, tls_context
 from statemachine.fs import Disk, FileSystem
 
@@ -179,7 +181,12 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the sync thread must get the GIL soon
-    node = Node(config)
+    door = LabDoor(Path(config.lab.door)) if config.lab.door else None
+    if door is None:
+        node = Node(config)
+    else:
+        node = Node(config, disk=door.disk, clock=door.clock)
+        await door.open()
     node.on_shutdown = stopped.set
     await node.start()
     _calm_gc()
@@ -189,6 +196,8 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
     ready = loop.create_task(_tell_ready(node, on_ready))
     await stopped.wait()
     ready.cancel()
+    if door is not None:
+        door.close()
     if node.failed.done():
         return _say_fatal(node.failed.result())
     try:

@@ -5,6 +5,7 @@
     member  rolling-restart                              a client that changes the cluster
     verify  dump  repair                                 files of a stopped node
     certs                                                certificates for nodes
+    lab                                                  experiments (node.lab)
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
     3 unavailable (certainly not done)   4 outcome unknown   70 fatal
@@ -246,6 +247,13 @@ def _dump(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _lab(options: argparse.Namespace) -> int:
+    from node.lab import cli as lab
+
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    return lab.main(options, loop_factory=_loop_factory(), password=password)
+
+
 def _certs(options: argparse.Namespace) -> int:
     from node import certificates
     from node.clock import Clock
@@ -273,4 +281,5 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "verify": _verify,
     "dump": _dump,
     "certs": _certs,
+    "lab": _lab,
 }

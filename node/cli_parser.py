@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from node.config_members import Address
+from node.lab.words import add_lab_commands
 from node.version import TRIMARAN_VERSION
 
 __all__ = ["PASSWORD_VARIABLE", "build_parser"]
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     added = command("dump", "Show what is in one file of a data directory, as text.")
     added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
     _add_certs(command)
+    add_lab_commands(command("lab", "Break a cluster on purpose, judge it, draw what it did."))
     return parser
 
 

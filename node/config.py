@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from node.config_lab import LabSection
 from node.config_members import (
     MEMBERS_MAX,
     Address,
@@ -72,6 +73,7 @@ __all__ = [
     "Config",
     "DiskSection",
     "JournalSection",
+    "LabSection",
     "LimitsSection",
     "LogSection",
     "Member",
@@ -108,6 +110,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "disk": DiskSection,
     "peer": PeerSection,
     "log": LogSection,
+    "lab": LabSection,
 }
 """Every table of the file but [[cluster.members]], in the order in which they are written."""
 
@@ -127,6 +130,7 @@ class Config:
     disk: DiskSection = field(default_factory=DiskSection)
     peer: PeerSection = field(default_factory=PeerSection)
     log: LogSection = field(default_factory=LogSection)
+    lab: LabSection = field(default_factory=LabSection)
 
     def __post_init__(self) -> None:
         found = self.problems()

@@ -54,11 +54,11 @@ class Section:
 class RaftSection(Section):
     """[raft]: who leads, and how soon a dead leader is replaced."""
 
-    election_timeout_min_ms: int = setting(300, low=20, high=60_000)
+    election_timeout_min_ms: int = setting(300, low=10, high=60_000)
     """Shortest silence after which a follower stands for election. Shorter: a dead leader is
     replaced sooner, and a pause of the leader (disk, debugger) deposes it sooner."""
 
-    election_timeout_max_ms: int = setting(600, low=20, high=120_000)
+    election_timeout_max_ms: int = setting(600, low=10, high=120_000)
     """Longest such silence. The wider the span, the fewer split votes."""
 
     heartbeat_ms: int = setting(60, low=5, high=30_000)

@@ -109,6 +109,8 @@ class Core:
         self._ticked_s = 0.0
         self._leaving_until_s: float | None = None
         self._leaving_reason = ""
+        self._ready_term = 0
+        """The last term in which this node led and had an entry of that term committed."""
         self.identity = Identity(
             config.node.data_dir,
             config.node.id,
@@ -580,6 +582,11 @@ class Core:
         self.batches.applied(head, outcome)
 
     def _on_progress(self) -> None:
+        raft = self.raft
+        is_new = raft.is_leader() and self._ready_term < raft.term()
+        if is_new and raft.committed_in_term() is not None:
+            self._ready_term = raft.term()
+            self.log.info("leader ready", term=raft.term(), index=raft.commit_index())
         self.service.tell_changes()
         self.batches.deliver()
         self.reads.advance()

@@ -27,7 +27,7 @@ import re
 from typing import Final
 
 from node.errors import NotLeader
-from statemachine.errors import OutcomeUnknown, Unavailable
+from statemachine.errors import Fatal, OutcomeUnknown, Unavailable
 from statemachine.store import Refusal
 
 __all__ = [
@@ -111,7 +111,8 @@ def error_reply(error: Exception, slot: int = 0) -> bytes:
     if isinstance(error, Unavailable):
         # The state machine's own Unavailable has no code: it knows no protocol.
         return error_line(f"{getattr(error, 'code', 'CLUSTERDOWN')} {error}")
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown | Fatal):
+        # A node that fails in the middle of a write does not know: its peers may have it already.
         # NB: nothing here that a stock client retries by itself: that could apply it twice.
         reason = str(error)
         return error_line(_UNKNOWN if reason in _UNKNOWN else f"{_UNKNOWN}: {reason}")

@@ -7,7 +7,8 @@ from typing import Any
 import hiredis
 import pytest
 
-from node.replies import Names, Status, Text, encode, error_line
+from node.errors import Fatal
+from node.replies import Names, Status, Text, encode, error_line, error_reply
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,8 @@ def test_a_value_that_has_no_reply_is_a_bug_and_says_so() -> None:
 def test_what_a_client_sent_cannot_end_an_error_line() -> None:
     assert error_line(b"ERR a\r\n+OK\r\nb") == b"-ERR a  +OK  b\r\n"
     assert error_line("ERR \udcff") == b"-ERR \xff\r\n"
+
+
+def test_a_node_that_fails_in_the_middle_of_a_write_does_not_say_that_nothing_was_done() -> None:
+    """The batch may be at a peer already: an ERR would promise that it was not applied."""
+    assert error_reply(Fatal("write failed on x")).startswith(b"-UNKNOWN write may or may not")

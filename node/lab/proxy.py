@@ -1,0 +1,174 @@
+"""The wires between peers, with somebody sitting on them: a TCP proxy for each pair.
+
+    n1 --dials--> [wire n1-n2] --connects--> n2's peer port
+                     n1>n2: open | held, delay, loss
+                     n2>n1: open | held, delay, loss
+
+Each node is told that its peers live at the proxies' ports (cluster), so the nodes know nothing
+of it. The two directions of a pair are set one by one.
+
+    held    nothing passes. What is sent waits here, as it would wait in the sender's kernel while
+            the network drops its segments, and arrives when the wire is open again, if the
+            connection lived that long. A new connection is not carried on while either
+            direction is held: a SYN and its answer need both
+    delay   each chunk arrives that much later, in order
+    loss    a chunk is lost with this probability, and comes, with all behind it, one
+            retransmission timeout later (200 ms, Linux's shortest): what loss is under TCP
+
+What it is not: packets. There is no reordering, no duplication and no RST from the middle.
+
+Proved by: tests/lab/test_proxy.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Final
+
+__all__ = ["Direction", "Wire"]
+
+RETRANSMIT_S: Final = 0.2
+_CHUNK_BYTES: Final = 64 * 1024
+_QUEUE_CHUNKS_MAX: Final = 256
+"""More than this waits in the sender's own socket."""
+
+
+class Direction:
+    """One way of a wire."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._open = asyncio.Event()
+        self._open.set()
+        self.delay_ms: tuple[float, float] = (0.0, 0.0)
+        self.loss = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing passes."""
+        return not self._open.is_set()
+
+    def hold(self) -> None:
+        """Let nothing pass."""
+        self._open.clear()
+
+    def heal(self) -> None:
+        """As new."""
+        self.delay_ms, self.loss = (0.0, 0.0), 0.0
+        self._open.set()
+
+    async def until_open(self) -> None:
+        """Return once it is not held."""
+        await self._open.wait()
+
+    def lateness_s(self) -> float:
+        """How much later the next chunk is to arrive."""
+        late_s = self._rng.uniform(*self.delay_ms) / 1000
+        if self.loss and self._rng.random() < self.loss:
+            late_s += RETRANSMIT_S
+        return late_s
+
+
+class Wire:
+    """The proxy of one pair of nodes: `dialler` calls, `target` is called.
+
+    Args:
+        port_of_target: its real peer port, on this machine.
+    """
+
+    def __init__(
+        self, dialler: str, target: str, host: str, port_of_target: int, rng: random.Random
+    ) -> None:
+        self.ends = (dialler, target)
+        self._there = Direction(rng)
+        self._back = Direction(rng)
+        self._host = host
+        self._target_port = port_of_target
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen; `port` is where."""
+        self._server = await asyncio.start_server(self._accept, self._host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def direction(self, source: str) -> Direction:
+        """The way from one of its ends to the other."""
+        return self._there if source == self.ends[0] else self._back
+
+    def heal(self) -> None:
+        """Both ways as new."""
+        self._there.heal()
+        self._back.heal()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._there.until_open()
+            await self._back.until_open()
+            await self._carry(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # The node at either end is gone, or we are: its peer sees the end.
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._target_port)
+        ways = [
+            asyncio.create_task(_pump(reader, far_writer, self._there)),
+            asyncio.create_task(_pump(far_reader, writer, self._back)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            far_writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction) -> None:
+    """Carry bytes one way until either side ends."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE_CHUNKS_MAX)
+
+    async def deliver() -> None:
+        while True:
+            due_s, data = await queue.get()
+            while way.held:
+                await way.until_open()
+            if (wait_s := due_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            if not data:
+                return
+            writer.write(data)
+            await writer.drain()
+
+    delivery = asyncio.create_task(deliver())
+    last_s = 0.0
+    with contextlib.suppress(OSError):
+        try:
+            while data := await reader.read(_CHUNK_BYTES):
+                # In order, however late the one before is.
+                last_s = max(last_s, loop.time() + way.lateness_s())
+                await queue.put((last_s, data))
+                if delivery.done():
+                    break
+            await queue.put((last_s, b""))
+            await delivery
+        finally:
+            delivery.cancel()
