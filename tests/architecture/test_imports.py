@@ -54,7 +54,6 @@ LINES_MAX = 300
 LONG = {
     "node/config.py": "reading, judging and rendering one configuration",
     "node/batches.py": "one table of writes, and every way in which a batch can end",
-    "node/config.py": "all sections of the file, read and judged together",
     "node/core.py": "the parts of a replica, put together and taken apart in one order",
     "node/journal.py": "the list that pysyncobj reads and its sync thread, in step",
     "node/journal_files.py": "what each step promises by the order of its writes, in one place",
