@@ -96,8 +96,7 @@ class NodeSection(Section):
     """Its data directory, made when missing. Relative to the directory it is started in."""
 
     join: bool = setting(default=False)
-    """Whether a new data directory waits until `trimaran member add` seats this node. List it and
-    at least one member that it may ask. Without effect once the directory has been opened."""
+    """Whether a new data directory waits until `trimaran member add` seats this node."""
 
 
 SECTIONS: Final[dict[str, type[Section]]] = {

@@ -178,7 +178,10 @@ class Frontend:
         self.pause_until_ms = 0
         held, self.held = self.held, []
         for resume in held:
-            resume()
+            try:
+                resume()
+            except Exception:  # noqa: BLE001 - one whose socket has gone holds up nobody
+                continue
 
     def tick(self) -> None:
         """Time has passed: the server says so a few times a second."""

@@ -156,7 +156,7 @@ class Following:
         for row in (None, *rows[: max(0, fixed_index - previous)]):
             if row is not None:
                 index, entry_term = index + 1, row[0]
-            if journal.first_index < index <= fixed_index and journal.term_at(index) != entry_term:
+            if journal.memory_index < index <= fixed_index and journal.term_at(index) != entry_term:
                 raise wire.WireError(
                     f"contradicts applied entry {index}@{journal.term_at(index)}: one of the two "
                     f"nodes has lost data, or is of another cluster"

@@ -12,8 +12,9 @@ has voted, and acknowledge a log that it no longer has (P20). So a directory tha
 one that was seated takes part in nothing, until the old one was removed and it is seated anew
 (`trimaran repair`).
 
-Why a roster travels with each link: a newcomer learns whom else it may be called by, and a
-member that was removed while it was down learns that it was.
+Why a roster travels with each link, and over all of them when it is committed: a newcomer learns
+whom else it may be called by, a member that was removed while it was down learns that it was, and
+one that is cut off from the leader learns who else may lead.
 
 Does not do: authenticate (node.links has done that), decide who is a member.
 
@@ -60,6 +61,7 @@ class Introductions:
         self._receive = receive
         self._log = log
         self._admitted: set[str] = set()
+        self._announced_index = max(membership.committed.index, 0)
         self._complaints: set[str] = set()
         self._strangers: set[str] = set()
         """Who says that we are another than it knows."""
@@ -82,10 +84,15 @@ class Introductions:
             self._links.send(peer_id, frame)
 
     def on_members(self) -> None:
-        """The roster in force is another one: judge everybody anew."""
+        """The roster in force is another one: judge everybody anew, and pass on what is committed:
+        who is cut off from the leader may be linked with us, and has to find the new members."""
+        is_news = self._membership.committed.index > self._announced_index
+        self._announced_index = max(self._membership.committed.index, 0)
         for peer_id in list(self._links.members):
             if self._links.is_up(peer_id):
                 self._judge(peer_id)
+                if is_news:
+                    self.send_roster(peer_id)
 
     def on_message(self, peer_id: str, message: wire.Message) -> None:
         """A checked message of a peer.

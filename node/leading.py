@@ -163,7 +163,7 @@ class Leading:
         if "transmission" in message:
             raise Fatal("PySyncObj cuts an entry in pieces: it is larger than a batch may be")
         if "serialized" in message:
-            self._send_what_left_memory(peer_id)
+            self._send_what_left_memory(peer_id, self._followers[peer_id].end_index)
             return True
         previous, entries = message["prevLogIdx"], message.get("entries", [])
         if previous is None:
@@ -173,7 +173,7 @@ class Leading:
             entries = []
         elif 0 < follower.sent_index < previous:
             if follower.sent_index < self._journal.memory_index:
-                self._send_what_left_memory(peer_id)
+                self._send_what_left_memory(peer_id, follower.sent_index)
                 return True
             previous, entries = follower.sent_index, self._entries_behind(follower.sent_index)
         elif previous < follower.sent_index:
@@ -195,29 +195,16 @@ class Leading:
             return True
         return self._send_parts(peer_id, message["term"], commit, previous, entries)
 
-    def _entries_behind(self, index: int) -> list[Entry]:
-        """Of the journal, a few frames' worth."""
-        start = index + 1 - self._journal.memory_index
-        entries: list[Entry] = []
-        size_bytes = 0
-        for entry in self._journal[start : start + _CATCH_UP_ENTRIES]:
-            entries.append(entry)
-            size_bytes += len(entry[0])
-            if size_bytes > 4 * _APPEND_BYTES:
-                break
-        return entries
-
     def _is_streaming_to(self, peer_id: str) -> bool:
         return self._snapshots.is_sending_to(peer_id) or self.backlog.is_sending_to(peer_id)
 
     def _snapshot(self, peer_id: str) -> None:
         self._snapshots.send_to(peer_id)
 
-    def _send_what_left_memory(self, peer_id: str) -> None:
-        """PySyncObj would begin a transfer: the peer lacks what memory does not hold."""
+    def _send_what_left_memory(self, peer_id: str, end_index: int) -> None:
+        """The peer has everything up to `end_index`, and lacks what memory does not hold."""
         if self._is_streaming_to(peer_id):
             return
-        end_index = self._followers[peer_id].end_index
         if end_index == 0:
             return  # it refuses what PySyncObj sends next, and so tells where its log ends
         if end_index < self._journal.first_index:
@@ -230,9 +217,24 @@ class Leading:
         frame = wire.encode_append(
             self._state.term(), self._state.commit_index(), previous, term, entries
         )
-        follower = self._followers[peer_id]
+        follower = self._followers.get(peer_id)
+        if follower is None:
+            return False  # no member any more
         follower.sent_s = self._monotonic()
+        follower.sent_index = max(follower.sent_index, entries[-1][1])
         return self._state.is_leader() and self._links.send(peer_id, frame)
+
+    def _entries_behind(self, index: int) -> list[Entry]:
+        """Of those in memory, a few frames' worth."""
+        start = index + 1 - self._journal.memory_index
+        entries: list[Entry] = []
+        size_bytes = 0
+        for entry in self._journal[start : start + _CATCH_UP_ENTRIES]:
+            entries.append(entry)
+            size_bytes += len(entry[0])
+            if size_bytes > 4 * _APPEND_BYTES:
+                break
+        return entries
 
     def _is_worth_sending(self, follower: _Follower, commit: int) -> bool:
         """Whether an empty append says something: that we live, or what is committed."""

@@ -154,7 +154,10 @@ class PubSub:
                 self._notify(event, words)
         outbox, self._outbox = self._outbox, {}
         for connection, messages in outbox.items():
-            connection.push(b"".join(messages))
+            try:
+                connection.push(b"".join(messages))
+            except Exception:  # noqa: BLE001 - it costs that client its connection, not the replica
+                connection.frontend.disconnect(connection)
 
     def _notify(self, event: str, keys: Sequence[bytes]) -> None:
         letter = "x" if event == "expired" else "g" if event in _GENERIC else "$"

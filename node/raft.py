@@ -295,7 +295,8 @@ class Raft:
         if leader is None:
             return None
         leader_id: str = leader.id
-        if leader_id == self.node_id or leader_id in self.transport.peers_up():
+        # NB: not only a member: it may be that our roster, which removed it, was never committed.
+        if leader_id == self.node_id or self.transport.is_linked(leader_id):
             return leader_id
         return None
 

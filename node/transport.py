@@ -160,6 +160,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         links = self._links
         return [each for each in self._nodes if each in self._member_ids and links.is_up(each)]
 
+    def is_linked(self, peer_id: str) -> bool:
+        """Whether the link is open, also of one that our roster has removed."""
+        return peer_id in self._nodes and self._links.is_up(peer_id)
+
     def watch(self, watch: LogWatch) -> None:
         """Tell somebody of each change of our log that is a peer's doing."""
         self._watch = watch

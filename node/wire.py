@@ -218,8 +218,8 @@ def decode(body: bytes) -> Message:
             raise WireError(f"field {place} of message kind {message[0]} has a wrong shape")
     if message[0] == APPEND:
         _check_terms(message[1], message[4], message[5])
-    elif message[0] == SNAPSHOT_BEGIN and not 0 < message[3] <= message[1]:
-        raise WireError(f"a snapshot of term {message[3]} in term {message[1]}")
+    elif message[0] == SNAPSHOT_BEGIN and not 0 < message[4] <= message[1]:
+        raise WireError(f"a snapshot of term {message[4]} in term {message[1]}")
     return message
 
 

@@ -77,8 +77,8 @@ _META: Final = 1
 _ENTRIES: Final = 2
 _FOOT: Final = 3
 
-_STEP_KEYS: Final = 4096
-"""Keys taken at once: another thread waits about a millisecond for its turn."""
+_STEP_KEYS: Final = 1024
+"""Keys taken at once: another thread waits well under a millisecond for its turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ RedisCluster refuses to send what is not in COMMAND's reply, and takes the place
 it; redis-cli's hints come from COMMAND DOCS. All of it is made from node.commands.table: there is
 no second list.
 
-Does not do: arguments in DOCS, key specs and tips in INFO (empty lists: clients take that).
+Does not do: key specs and tips in INFO (empty lists: clients take that).
 
 Proved by: tests/node/test_commands.py
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from node.commands.arguments import arguments_of
 from node.commands.spec import SYNTAX_ERROR, Command, keys_of
 from node.connection import Connection
 from node.glob import compile_glob
@@ -41,6 +42,8 @@ def _entry(one: Command) -> list[Any]:
 
 def _doc(one: Command) -> dict[str, Any]:
     doc: dict[str, Any] = {"summary": one.summary, "since": one.since, "group": one.group}
+    if one.syntax:
+        doc["arguments"] = arguments_of(one.syntax)
     if one.subcommands:
         doc["subcommands"] = {sub.name: _doc(sub) for sub in one.subcommands.values()}
     return doc

@@ -94,6 +94,8 @@ class Command:
     since: str
     group: str
     summary: str
+    syntax: str
+    """What stands behind the name, as the documentation of Redis shows it."""
     numkeys: int
     numkeys_step: int
     handler: Handler | None

@@ -1,7 +1,8 @@
 """The table of commands: the only list of what this node answers to.
 
     table_data   strings, keys, transactions, scripts, messages  \\
-    table_node   connection, server, cluster, trimaran           /   COMMANDS, by name
+    table_node   connection, server, cluster, trimaran            >  COMMANDS, by name
+    syntax       what stands behind each name                    /
 
 COMMAND, COMMAND DOCS, HELP, the dispatch, docs/commands.md and the tests are made from it. Names,
 arities, flags, places of keys, groups and `since` are Redis's (a test compares them with
@@ -17,6 +18,7 @@ from typing import Final
 from node.commands import table_data, table_node
 from node.commands.cluster import only_in_cluster_mode
 from node.commands.spec import Command
+from node.commands.syntax import SYNTAX
 
 __all__ = ["COMMANDS"]
 
@@ -43,6 +45,7 @@ def _build() -> dict[bytes, Command]:
             since=since,
             group=group,
             summary=summary,
+            syntax=SYNTAX.get(name, ""),
             handler=handler,
             subcommands=subcommands,
         )

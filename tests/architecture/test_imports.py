@@ -57,6 +57,7 @@ LONG = {
     "node/core.py": "the parts of a replica, put together and taken apart in one order",
     "node/journal.py": "the list that pysyncobj reads and its sync thread, in step",
     "node/journal_files.py": "what each step promises by the order of its writes, in one place",
+    "node/leading.py": "what an append goes through on its way out, and its answer on the way in",
     "node/raft.py": "every seam of pysyncobj that is used, in the one room that may use them",
     "node/reads.py": "leader's and follower's half of ReadIndex, and the leader lease",
     "node/resp.py": "one parser, with hiredis and without",

@@ -71,6 +71,36 @@ def frames(rng: random.Random, count: int) -> bytes:
     return stream
 
 
+def writes(rng: random.Random, count: int) -> bytes:
+    """Commands that nearly all change something: every operation of the log, over few keys."""
+    parts = []
+    for _ in range(count):
+        key, other, number = (f"{kind}{rng.randrange(12)}" for kind in ("s", "s", "n"))
+        when = rng.choice(["100000", "3600000"])
+        choices: list[list[list[str | int]]] = [
+            [["SET", key, rng.randrange(10**6), "PX", when]],
+            [["APPEND", key, "x"]],
+            [["SETRANGE", key, rng.randrange(40), "yy"]],
+            [["SETBIT", key, rng.randrange(300), rng.randrange(2)]],
+            [["INCRBY", number, rng.randrange(-99, 99)]],
+            [["INCRBYFLOAT", f"f{rng.randrange(12)}", f"{rng.uniform(-9, 9):.7f}"]],
+            [["RENAME", key, other]],
+            [["COPY", key, other, "REPLACE"]],
+            [["MSETEX", 2, key, "1", other, "2", "EX", "1000"]],
+            [["MSETNX", f"m{rng.randrange(500)}", "1", other, "2"]],
+            [["GETEX", key, "PERSIST"]],
+            [["PEXPIRE", key, when, rng.choice(["NX", "XX", "GT", "LT"])]],
+            [["SET", key, "short", "PX", rng.randrange(1, 300)]],
+            [["SET", key, "again", "XX", "KEEPTTL", "GET"]],
+            [["DELEX", key, "IFNE", "2"]],
+            [["GETDEL", key]],
+            [["WATCH", key], ["MULTI"], ["APPEND", key, "t"], ["GET", other], ["INCR", number],
+             ["EXEC"]],
+        ]  # fmt: skip
+        parts += [wire(*command) for command in rng.choice(choices)]
+    return b"".join(parts)
+
+
 def converse(port: int, stream: bytes) -> int:
     """Send it, close the write side, read to the end; how many replies came, all well formed."""
     reader = hiredis.Reader()
@@ -143,6 +173,24 @@ def test_random_frames_hurt_nobody(cluster: Cluster) -> None:
     assert served > 0
     assert len({node.process.pid for node in cluster if node.process is not None}) == 3
     cluster.equal_digest()
+
+
+def test_replicas_agree_after_random_commands_kills_and_a_snapshot(cluster: Cluster) -> None:
+    """Every operation of the log, applied live, replayed from the WAL, and from an image."""
+    rng = random.Random(5)
+    for turn in range(3):
+        victim = rng.choice(cluster.nodes)
+        for node in cluster:
+            converse(node.port, frames(rng, 300))
+            converse(node.port, writes(rng, FRAMES_PER_CONNECTION))
+        victim.kill()
+        alive = [node for node in cluster if node is not victim]
+        for node in alive:
+            converse(node.port, writes(rng, FRAMES_PER_CONNECTION))
+        if turn == 1:
+            cluster.client(alive[0].id).execute_command("TRI.SNAPSHOT")
+        victim.restart()
+        cluster.equal_digest()
 
 
 @pytest.mark.stress

@@ -93,7 +93,9 @@ def terminal(node: NodeProcess, *words: str) -> Iterator[Terminal]:
 def test_redis_cli_on_a_terminal(cluster: Cluster, words: tuple[str, ...]) -> None:
     for node in cluster:
         with terminal(node, *words) as shell:
-            assert "Sets the value of a key" in shell.type("help set", r"group: string")
+            shown = shell.type("help set", r"group: string")
+            assert "SET key value [NX|XX|IFEQ value|IFNE value|IFREV revision] [GET]" in shown
+            assert "Sets the value of a key" in shown
             shell.until("> ")
             assert "OK" in shell.type("set a 1", r"OK\r?\n.*> ")
             shell.type("multi", r"OK\r?\n.*\(TX\)> ")

@@ -23,8 +23,8 @@ BYTES_AND_FILES = [
     Mutant(
         "the checksum leaves the header out",
         _FRAME,
-        "    crc = _crc32c_extend(_crc32c_value(rest), payload)",
-        "    crc = _crc32c_value(payload)",
+        "    crc = _crc32c_extend(_crc32c_extend(salt, rest), payload)",
+        "    crc = _crc32c_extend(salt, payload)",
         _TEST_FRAME + "test_what_was_encoded_is_decoded",
     ),
     Mutant(

@@ -53,8 +53,8 @@ MEMORY_AND_LOGS = [
     Mutant(
         "a frame claims what is only about to be synced",
         _WAL,
-        "        log = self._room(frames[0][1])\n        durable_bytes = self._durable_bytes\n",
-        "        log = self._room(frames[0][1])\n        durable_bytes = log.size_bytes\n",
+        "        durable_bytes, salt = self._durable_bytes, self._salt\n",
+        "        durable_bytes, salt = log.size_bytes, self._salt\n",
         _TEST + "wal.py::test_no_frame_ever_claims_more_than_a_crash_would_leave",
     ),
     Mutant(
@@ -105,8 +105,8 @@ MEMORY_AND_LOGS = [
     Mutant(
         "a bad frame is a torn tail whoever says that it had been synced",
         _SEGMENT,
-        "    for witness_bytes in find_frames(data, offset_bytes + 1, offset_bytes):",
-        "    for witness_bytes in find_frames(data, offset_bytes + 1, len(data)):",
+        "find_frames(data, offset_bytes + 1, offset_bytes, contents.salt):",
+        "find_frames(data, offset_bytes + 1, len(data), contents.salt):",
         _TEST
         + "segment.py::test_a_good_frame_behind_the_bad_one_proves_damage_when_its_mark_lies_above",
     ),
@@ -208,8 +208,8 @@ MEMORY_AND_LOGS = [
     Mutant(
         "a write goes into the view that an image is made of",
         _RECORDS,
-        "        self._top = Columns()\n        self._frozen = True\n",
-        "        self._top = Columns()\n",
+        "        self._top = [{} for _ in range(_SHARDS)]\n        self._frozen = True\n",
+        "        self._top = [{} for _ in range(_SHARDS)]\n",
         _LAYERS,
     ),
     Mutant(
@@ -220,10 +220,10 @@ MEMORY_AND_LOGS = [
         _LAYERS,
     ),
     Mutant(
-        "folding forgets when a key was made",
+        "a write on top forgets when a key was made",
         _RECORDS,
-        "facts = top.created[key], top.modified[key],",
-        "facts = top.modified[key], top.modified[key],",
+        "            created = row[1]\n",
+        "            created = row[2]\n",
         _LAYERS,
     ),
     Mutant(

@@ -23,5 +23,6 @@ def test_every_command_is_on_it_with_its_line() -> None:
     for outer in COMMANDS.values():
         for row in list(outer.subcommands.values()) or [outer]:
             name = row.name.replace("|", " ").upper()
-            (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+            shown = f"{name} {row.syntax}".strip().replace("|", "\\|")
+            (line,) = [line for line in page.splitlines() if line.startswith(f"| `{shown}` |")]
             assert row.summary.replace("|", "\\|") in line

@@ -171,9 +171,9 @@ def test_messages_arrive_whole_and_in_order_however_large_they_are() -> None:
             await one.until(lambda: one.links.is_up("n2") and two.links.is_up("n1"))
             batches = [bytes([number]) * (number * 900) for number in range(100)]
             for batch in batches:
-                one.links.send("n2", wire.encode(wire.SNAPSHOT_CHUNK, 0, batch))
+                one.links.send("n2", wire.encode(wire.SNAPSHOT_CHUNK, 1, 0, batch))
             await two.until(lambda: len(two.told) == 101)
-            assert [message[2] for _, message in two.told[1:]] == batches
+            assert [message[3] for _, message in two.told[1:]] == batches
 
     run(story())
 
@@ -566,7 +566,7 @@ def test_what_a_peer_does_not_take_is_counted() -> None:
             await end.until(lambda: end.links.is_up("n1"))
             assert end.links.buffered_bytes("n1") == 0
             for _ in range(400):
-                end.links.send("n1", wire.encode(wire.SNAPSHOT_CHUNK, 0, bytes(90_000)))
+                end.links.send("n1", wire.encode(wire.SNAPSHOT_CHUNK, 1, 0, bytes(90_000)))
             assert end.links.buffered_bytes("n1") > 1_000_000
             assert end.links.buffered_bytes("nobody") == 0
             await peer.close()
@@ -582,7 +582,7 @@ def test_a_peer_that_takes_nothing_loses_its_link_before_memory_is_full() -> Non
             peer = await Stranger.dial(group[1])
             await peer.shake_hands("n1", "n2")
             await end.until(lambda: end.links.is_up("n1"))
-            frame = wire.encode(wire.SNAPSHOT_CHUNK, 0, bytes(90_000))
+            frame = wire.encode(wire.SNAPSHOT_CHUNK, 1, 0, bytes(90_000))
             most_bytes = 0
             while end.links.send("n1", frame):
                 most_bytes = max(most_bytes, end.links.buffered_bytes("n1"))

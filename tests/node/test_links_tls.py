@@ -64,11 +64,11 @@ def test_two_nodes_with_certificates_talk_both_ways(certs: Path, run: Run) -> No
             await one.until(lambda: one.links.is_up("n2") and two.links.is_up("n1"))
             large = bytes(range(256)) * 350
             for _ in range(100):
-                assert one.links.send("n2", wire.encode(wire.SNAPSHOT_CHUNK, 0, large))
+                assert one.links.send("n2", wire.encode(wire.SNAPSHOT_CHUNK, 1, 0, large))
             assert two.links.send("n1", wire.encode(wire.VOTE, 8))
             await one.until(lambda: len(one.told) == 2 and len(two.told) == 101)
             assert one.told == [("up", "n2"), ("n2", [wire.VOTE, 8])]
-            assert two.told[1:] == [("n1", [wire.SNAPSHOT_CHUNK, 0, large])] * 100
+            assert two.told[1:] == [("n1", [wire.SNAPSHOT_CHUNK, 1, 0, large])] * 100
             assert one.refusals() == two.refusals() == []
 
     run(story())

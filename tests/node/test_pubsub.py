@@ -190,6 +190,23 @@ def test_shard_channels_are_a_namespace_of_their_own(
     assert service.machine.changes is None
 
 
+def test_a_listener_that_cannot_be_told_disturbs_nobody(
+    service: FakeService, frontend: Frontend
+) -> None:
+    def fail(_data: bytes) -> None:
+        raise RuntimeError("the socket has gone")
+
+    broken, listener, client = (Client(service, frontend) for _ in range(3))
+    for one in (broken, listener):
+        one.run("SUBSCRIBE", "a")
+    broken.connection.push = fail
+    assert client.run("PUBLISH", "a", "x") == b":1\r\n"
+    assert listener.take() == told(b"message", b"a", b"x")
+    assert len(frontend.connections) == 2
+    assert client.run("PUBLISH", "a", "y") == b":1\r\n"
+    assert listener.take() == told(b"message", b"a", b"y")
+
+
 def test_subscriptions_are_bounded(service: FakeService, frontend: Frontend) -> None:
     client = Client(service, frontend)
     long = [b"%06d" % number + b"x" * 60_000 for number in range(60)]

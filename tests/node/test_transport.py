@@ -456,7 +456,7 @@ FAR = 1 + TERM_STEP_MAX
         pytest.param([wire.TIMEOUT_NOW, FAR + 1], id="timeout now"),
         pytest.param([wire.READ_PROBE, FAR + 1, 1], id="read probe"),
         pytest.param([wire.READ_ECHO, FAR + 1, 1], id="read echo"),
-        pytest.param([wire.SNAPSHOT_BEGIN, FAR + 1, 9, 1, 1, bytes(32)], id="snapshot"),
+        pytest.param([wire.SNAPSHOT_BEGIN, FAR + 1, 1, 9, 1, 1, bytes(32)], id="snapshot"),
     ],
 )
 def test_a_term_far_above_ours_is_not_believed(fence: Fence, message: list[Any]) -> None:

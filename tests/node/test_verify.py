@@ -88,7 +88,7 @@ def test_dump_shows_entries_and_then_what_is_damaged(
     segment = directory / "journal/00000001.seg"
     assert cli.main(["dump", str(segment)]) == 0
     whole = capsys.readouterr().out
-    assert whole.startswith("journal segment version=1")
+    assert whole.startswith("journal segment version=2")
     assert "key-7" in whole
     flip(segment, segment.stat().st_size // 2)
     assert cli.main(["dump", str(segment)]) == 0

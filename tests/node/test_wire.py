@@ -210,7 +210,7 @@ def test_terms_along_a_log_neither_fall_nor_pass_their_leader_s(
 @pytest.mark.parametrize("index_term", [0, 5])
 def test_a_snapshot_of_no_term_or_of_a_future_one_is_refused(index_term: int) -> None:
     with pytest.raises(WireError, match="a snapshot of term"):
-        wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 9, index_term, 100, SHA256))
+        wire.decode(body(wire.SNAPSHOT_BEGIN, 4, 2, 9, index_term, 100, SHA256))
 
 
 def damage(seed: int, count: int) -> tuple[int, int]:
