@@ -164,6 +164,14 @@ class Changes:
         self._log.info("members change", what=what, index=roster.index)
         if waiter is not None:
             self._asked = _Asked(waiter, roster.index, self._monotonic() + GIVE_UP_S)
+        back = self.parting & {each.id for each in roster.members}
+        if back:
+            # Still parting, and seated anew: what is known of its old log must not count as its new
+            # one's. Let go of it for a moment, so that it is begun with as with anybody new.
+            self.parting -= back
+            self._raft.reconfigure(roster.voters - back, roster.learners - back)
+            for peer_id in back:
+                self._raft.transport.leading.forget(peer_id)
         # Whoever is removed is let go of first, so that it is not sent the entry.
         self._raft.reconfigure(roster.voters, roster.learners)
         entries: tuple[Entry, ...] = self._raft.append_roster(roster)

@@ -123,6 +123,12 @@ class Leading:
         for peer_id in peer_ids:
             self._followers.setdefault(peer_id, _Follower())
 
+    def forget(self, peer_id: str) -> None:
+        """Whoever has this id from now on has a new log: nothing that was acknowledged counts."""
+        if peer_id in self._followers:
+            self._followers[peer_id] = _Follower()
+            self.backlog.end(peer_id)
+
     def begin_term(self) -> None:
         """This node leads: acknowledgements of older terms mean nothing now."""
         self.backlog.end_all()

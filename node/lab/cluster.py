@@ -160,6 +160,20 @@ class OwnCluster(Foreign):
         self.note(node.id, "ended", code=code)
         node.ended.set()
 
+    def forget(self, node: NodeProcess) -> None:
+        """Remove what a node stored; at its next start it joins with nothing."""
+        files.remove_tree(self._directory / node.id)
+        document = next(each for each in self.documents if each["node"]["id"] == node.id)
+        document["node"]["join"] = True
+        files.save_text(node.config_path, to_toml(document))
+
+    def address_of(self, node: NodeProcess) -> str:
+        """Where it is reached, as TRI.MEMBER ADD has it: host:client:peer:http."""
+        members = self.documents[0]["cluster"]["members"]
+        own = next(each for each in members if each["id"] == node.id)
+        ports = (own[kind].rpartition(":")[2] for kind in ("client", "peer", "http"))
+        return ":".join((node.server.host, *ports))
+
     def note(self, node: str, event: str, **fields: Any) -> None:
         """Something that the laboratory did or saw."""
         now_us = self._clock.now_us()

@@ -45,7 +45,7 @@ Span = tuple[float, float]
 PROCESS_FAULTS: Final = ("kill", "term", "pause", "restart_all", "rolling_restart")
 WIRE_FAULTS: Final = ("isolate", "mute", "deaf", "cut_one", "ring", "flap", "delay", "loss")
 DOOR_FAULTS: Final = ("slow_fsync", "disk_full", "io_error", "clock")
-PLANNED_FAULTS: Final = ("transfer", "snapshot")
+PLANNED_FAULTS: Final = ("transfer", "snapshot", "member")
 FAULT_KINDS: Final = (*PROCESS_FAULTS, *WIRE_FAULTS, *DOOR_FAULTS, *PLANNED_FAULTS)
 TARGETS: Final = ("leader", "follower", "majority", "minority", "all", "any")
 _WORKLOADS: Final = ("register", "counter", "append", "set", "bank", "ttl", "lock", "scan")
@@ -280,6 +280,9 @@ def _judge(experiment: Experiment) -> list[str]:
         problems.append("cluster.wires: must be proxy or namespaces")
     elif experiment.cluster.wires == "namespaces" and experiment.kinds & {"delay", "loss"}:
         problems.append("cluster.wires: delay and loss need the proxies")
+    if "member" in experiment.kinds and experiment.needs_wires:
+        # A roster names real addresses: whoever is added would be dialled past the proxies.
+        problems.append("faults: member goes with no fault of wires")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
     if experiment.sweep and set(experiment.sweep) != {"key", "values"}:

@@ -13,6 +13,7 @@
     io_error        EIO at the next write or fsync: the node stops itself, and is started again
     clock           the node's wall clock is off by `ms`
     transfer        TRI.TRANSFER at the leader                   snapshot         TRI.SNAPSHOT
+    member          TRI.MEMBER REMOVE of the target; `for_s` later it joins again, with nothing
 
 Targets by role: leader, follower, majority (the leader in it), minority (the leader not in it),
 all, any, or an id. The role is looked up when the fault happens.
@@ -78,6 +79,8 @@ class Breaker:
                 await self._flap(targets, hold_s, self._rng.uniform(*fault.ms) / 1000)
             elif fault.kind == "rolling_restart":
                 await self._roll()
+            elif fault.kind == "member":
+                await self._change_members(targets, hold_s)
             else:
                 heal = await self._inject(fault, targets)
                 try:
@@ -200,6 +203,37 @@ class Breaker:
             await cluster.reap(node)
             await cluster.spawn(node)
             await cluster.wait_ready([node.id], _ROLL_S)
+
+    async def _change_members(self, targets: list[str], hold_s: float) -> None:
+        """Each target leaves, loses what it stored, and joins again."""
+        cluster = self._own()
+        for name in targets:
+            node = cluster.nodes[name]
+            node.doomed = True
+            await self._order("REMOVE", name)
+            await cluster.reap(node, _ROLL_S)  # it ends by itself: it was told
+            cluster.forget(node)
+            await asyncio.sleep(hold_s)
+            await cluster.spawn(node)
+            await self._order("ADD", name, cluster.address_of(node))
+            await cluster.wait_ready([name], _ROLL_S)
+
+    async def _order(self, *words: str) -> None:
+        """TRI.MEMBER at whoever leads, again until it is done. TimeoutError: it never was."""
+        until_us, said = self._now_us() + _ROLL_S * 1_000_000, "nobody leads"
+        while self._now_us() < until_us:
+            leader = await self._cluster.leader()
+            server = next((each for each in self._cluster.servers if each.id == leader), None)
+            if server is not None:
+                try:
+                    reply = await ask(server, "TRI.MEMBER", *words, timeout_s=5.0)
+                except OSError as error:
+                    reply = error
+                if not isinstance(reply, Exception):
+                    return
+                said = str(reply)
+            await asyncio.sleep(0.1)
+        raise TimeoutError(f"TRI.MEMBER {' '.join(words)}: {said}")
 
     async def _ask_for(self, kind: str, targets: list[str], record: Record) -> None:
         """TRI.TRANSFER, TRI.SNAPSHOT. That one is refused is an answer, not a failure."""

@@ -1,8 +1,8 @@
 """What is promised of the nodes themselves: terms, leaders, digests, deaths, coming back.
 
     terms        a node's term never falls, through restarts; one leader in each term
-    nodes        nobody ended by itself (exit code 70, a crash), but for a broken disk
-    digests      all replicas hold the same state at the same applied index
+    nodes        nobody ended by itself (exit code 70, a crash), but on a broken disk or removed
+    digests      left alone, all replicas come to the same applied index, and to the same state
     liveness     after everything is healed a write is acknowledged within bounds.heal_ms
     write gap    no longer than bounds.write_gap_ms without an acknowledged write (if promised)
 
@@ -46,11 +46,12 @@ def _terms(events: list[Event]) -> Verdict:
 
 
 def _nodes(observed: Observed) -> Verdict:
-    """A node may end by a signal or with code 0; with 70 only when its disk was broken."""
+    """A node may end by a signal or with code 0; with 70 only when its disk was broken, or when it
+    was removed."""
     broken = {
         node
         for record in observed.records
-        if record["kind"] == "io_error"
+        if record["kind"] in ("io_error", "member")
         for node in record["nodes"]
     }
     fatal = [each for each in observed.events if each["event"] == "fatal"]
@@ -71,7 +72,8 @@ def _digests(digests: dict[str, list[object]]) -> Verdict:
     indexes = {digest[0] for digest in digests.values()}
     lines = [f"{node}: {digest[0]} {digest[1]}" for node, digest in sorted(digests.items())]
     if len(indexes) != 1:
-        return Verdict("digests", UNDECIDED, "the nodes are not at the same index", lines)
+        # They were given seconds without any load: whoever is behind now is not catching up.
+        return Verdict("digests", BROKEN, "the nodes do not come to the same index", lines)
     if len({digest[1] for digest in digests.values()}) != 1:
         return Verdict("digests", BROKEN, f"different states at index {indexes.pop()}", lines)
     return Verdict("digests", VALID, f"equal on {len(digests)} nodes at index {indexes.pop()}")

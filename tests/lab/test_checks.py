@@ -171,7 +171,7 @@ def test_a_node_ends_by_itself_only_when_its_disk_was_broken() -> None:
 def test_digests_and_liveness() -> None:
     assert node_verdicts([], digests={"n1": [5, "a"], "n2": [5, "a"]})["digests"] == VALID
     assert node_verdicts([], digests={"n1": [5, "a"], "n2": [5, "b"]})["digests"] == BROKEN
-    assert node_verdicts([], digests={"n1": [5, "a"], "n2": [6, "b"]})["digests"] == UNDECIDED
+    assert node_verdicts([], digests={"n1": [5, "a"], "n2": [6, "b"]})["digests"] == BROKEN
     for end_us, want in ((10_900, VALID), (11_100, BROKEN), (9_000, BROKEN)):
         writes = [op("write", "a", 0, end_us)]
         assert node_verdicts([], operations=writes, heal_us=10_000)["liveness"] == want

@@ -82,6 +82,17 @@ def test_a_planted_stale_read_ends_in_exit_code_1(
     assert "BROKEN" in (out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.stress
+def test_members_that_leave_and_join_again_at_once_catch_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the leader still talks to the old self: what that one had acknowledged must not count
+    for the new one, which has nothing."""
+    experiment = str(ROOT / "configs/lab/membership.toml")
+    code = main(["lab", "run", experiment, "--runs", "1", "--out", str(tmp_path)])
+    assert code == 0, capsys.readouterr()
+
+
 @pytest.fixture
 def redis_port(tmp_path: Path) -> Iterator[int]:
     """A plain redis-server of our own."""
