@@ -28,7 +28,7 @@ cluster: $(VENV)/.ready
 	@$(BIN)/trimaran cluster $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not stress" $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not stress" $(PYTEST)
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest $(PYTEST)

@@ -190,7 +190,7 @@ class Archive:
         sequence = self._wal.sequence
         disk, paths, snapshots = self._disk, self._paths, self.snapshots
         temporary = paths.checkpoint_temporary(sequence)
-        own = directory == paths.incoming and disk.exists(directory)
+        own = directory == paths.incoming and snapshots.is_received()
         source = snapshots.set_aside() if own else directory
 
         def work(check: Check) -> _Done | Rejected:

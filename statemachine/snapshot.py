@@ -234,13 +234,17 @@ class Snapshots:
         for place in self.places()[:-KEPT_MAX]:
             self._disk.remove_tree(self._paths.snapshot(place))
 
+    def is_received(self) -> bool:
+        """Whether there is a received snapshot: waiting, or set aside by a given-up install."""
+        return self._disk.exists(self._paths.incoming) or self._disk.exists(self._paths.installing)
+
     def set_aside(self) -> Path:
         """Give the received snapshot, which is about to be installed, a place that the next
-        transfer leaves alone; return it.
+        transfer leaves alone; return it. One that was set aside and given up serves again.
         """
-        if self._disk.exists(self._paths.installing):  # Of an install that was given up.
+        if self._disk.exists(self._paths.incoming):
             self._disk.remove_tree(self._paths.installing)
-        self._disk.rename(self._paths.incoming, self._paths.installing)
+            self._disk.rename(self._paths.incoming, self._paths.installing)
         return self._paths.installing
 
     def adopt(self, metadata: SnapshotMetadata) -> None:

@@ -15,10 +15,13 @@ import os
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist reads the groups.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only root can run."""
-    if os.geteuid() == 0:
-        return
+    """Skip what only root can run; keep those that start nodes one after the other (`--dist
+    loadgroup`): clusters beside each other would measure each other.
+    """
     for item in items:
-        if item.get_closest_marker("root") is not None:
+        if item.get_closest_marker("cluster") is not None:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+        if item.get_closest_marker("root") is not None and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs to be root"))

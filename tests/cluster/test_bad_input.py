@@ -242,7 +242,8 @@ def _serves(node: NodeProcess) -> bool:
 
 
 def _hello(version: int, sender: str, to: str) -> bytes:
-    return wire.encode(wire.HELLO, version, sender, to, 1, b"n" * 16, version, 1, 1)
+    formats = (OURS.format, OURS.format_oldest)
+    return wire.encode(wire.HELLO, version, sender, to, 1, b"n" * 16, version, *formats)
 
 
 NESTED = b"\x91" * 5_000

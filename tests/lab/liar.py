@@ -49,6 +49,7 @@ class Liar:
         self._count = itertools.count(1)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.address = ""
 
     async def __aenter__(self) -> Liar:
@@ -65,8 +66,11 @@ class Liar:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
+        await asyncio.sleep(0)  # Connections that were just accepted get their task.
+        # Their readers come to an end by themselves. NB: asyncio's own callback on these tasks
+        # raises when one was cancelled.
+        for writer in list(self._writers):
+            writer.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _lies(self, lie: str) -> bool:
@@ -76,12 +80,14 @@ class Liar:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         try:
             await self._answer(reader, writer)
         except ConnectionError:
             pass  # The client has seen enough.
         finally:
             writer.close()
+            self._writers.discard(writer)
             self._tasks.discard(task)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
