@@ -283,6 +283,9 @@ class Leading:
         if success:
             follower.acked_index = max(follower.acked_index, next_index - 1)
             follower.end_index = next_index - 1
+            if 0 < follower.sent_index < follower.acked_index:
+                # It came by a snapshot, past what this link had carried before.
+                follower.sent_index = follower.acked_index
             self._snapshots.on_progress(peer_id, follower.acked_index)
             self.backlog.on_ack(peer_id, follower.acked_index)
             self._hand_on(peer_id, follower, is_sign_of_life=True)

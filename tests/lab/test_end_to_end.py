@@ -38,7 +38,9 @@ def test_a_killed_leader_breaks_no_promise(
     )
     (outage,) = result["outages"]
     assert outage["kind"] == "kill"
-    assert 100 < outage["leaderless_ms"] <= outage["unavailable_ms"] < 10_000
+    assert 100 < outage["leaderless_ms"] < 10_000
+    # Told by the nodes and by the clients: the two clocks of an outage differ by a few ms.
+    assert outage["leaderless_ms"] - 50 < outage["unavailable_ms"] < 10_000
     assert {name for name, _ in outage["segments"]} >= {"detection", "election"}
     assert outage["ready_us"] >= outage["elected_us"] >= outage["detected_us"]
     assert "throughput" in (tmp_path / "report.html").read_text(encoding="utf-8")
