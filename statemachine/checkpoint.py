@@ -43,7 +43,8 @@ from typing import Final
 from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Rejected
 from statemachine.fs import FileSystem
-from statemachine.image import Image, ImageWriter, read_image
+from statemachine.image import Image, ImageWriter
+from statemachine.image_reader import read_image
 from statemachine.paths import Paths, checkpoint_sequence, segment_sequence
 
 __all__ = [

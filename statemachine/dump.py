@@ -23,7 +23,8 @@ from statemachine.commands import WriteCommand, read_commands, read_head
 from statemachine.errors import Fatal, KVError, Rejected
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_MARK, KIND_NOOP, Frame, decode_frame
 from statemachine.fs import Disk, FileSystem
-from statemachine.image import IMAGE_MAGIC, read_image
+from statemachine.image import IMAGE_MAGIC
+from statemachine.image_reader import read_image
 from statemachine.paths import METADATA_NAME, SNAPSHOT_NAME, Paths, snapshot_place
 from statemachine.recovery import read_directory
 from statemachine.segment import (

@@ -39,24 +39,21 @@ from __future__ import annotations
 import hashlib
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
-from operator import add, lt
-from pathlib import Path
-from typing import Any, Final
+from itertools import accumulate, islice
+from operator import add
+from typing import Final
 
 import google_crc32c
 import msgpack
 
 from statemachine.commands import LogId
-from statemachine.errors import Corrupt, Unsupported
 from statemachine.frame import PAYLOAD_BYTES_MAX
-from statemachine.fs import ReadFile
 from statemachine.layer import Columns
 from statemachine.store import StoreParts
 
-__all__ = ["BLOCK_BYTES_MAX", "IMAGE_MAGIC", "IMAGE_VERSION", "Image", "ImageWriter", "read_image"]
+__all__ = ["BLOCK_BYTES_MAX", "IMAGE_MAGIC", "IMAGE_VERSION", "Image", "ImageWriter"]
 
 IMAGE_MAGIC: Final = b"TRIMIMG\0"
 IMAGE_VERSION: Final = 2
@@ -64,20 +61,20 @@ BLOCK_BYTES_MAX: Final = 1024 * 1024
 BODY_BYTES_MAX: Final = 2 * PAYLOAD_BYTES_MAX
 """No key and value together come near: both travelled in one payload."""
 
-_HEADER: Final = struct.Struct("<8sI4xQQQQQ4x")
-_CRC: Final = struct.Struct("<I")
+HEADER: Final = struct.Struct("<8sI4xQQQQQ4x")
+CRC: Final = struct.Struct("<I")
 HEADER_BYTES: Final = 64
-assert _HEADER.size + _CRC.size == HEADER_BYTES  # the first picture
-_BLOCK: Final = struct.Struct("<IIB3xI")
-_BLOCK_REST: Final = struct.Struct("<IB3xI")
-assert _BLOCK.size == _CRC.size + _BLOCK_REST.size == 16  # the second picture
-_FOOTER: Final = struct.Struct("<QQ32s")
+assert HEADER.size + CRC.size == HEADER_BYTES  # the first picture
+BLOCK: Final = struct.Struct("<IIB3xI")
+BLOCK_REST: Final = struct.Struct("<IB3xI")
+assert BLOCK.size == CRC.size + BLOCK_REST.size == 16  # the second picture
+FOOTER: Final = struct.Struct("<QQ32s")
 
-_META: Final = 1
-_ENTRIES: Final = 2
-_FOOT: Final = 3
+META: Final = 1
+ENTRIES: Final = 2
+FOOT: Final = 3
 
-_STEP_KEYS: Final = 1024
+STEP_KEYS: Final = 1024
 """Keys taken at once: another thread waits well under a millisecond for its turn."""
 
 
@@ -118,21 +115,21 @@ class ImageWriter:
     def _blocks(self) -> Iterator[bytes]:
         image, parts = self._image, self._image.parts
         counts = (len(parts.columns.values), len(parts.columns.deadlines))
-        head = _HEADER.pack(
+        head = HEADER.pack(
             IMAGE_MAGIC, IMAGE_VERSION, image.last.index, image.last.term, parts.clock_ms, *counts
         )
-        yield head + _CRC.pack(google_crc32c.value(head))
+        yield head + CRC.pack(google_crc32c.value(head))
         origins = [[origin, *place] for origin, place in sorted(parts.origins.items())]
         runs = [list(run) for run in image.runs]
-        yield _block(_META, 0, msgpack.packb([runs, origins]))
+        yield _block(META, 0, msgpack.packb([runs, origins]))
         yield from _entry_blocks(parts.columns)
         # The digest so far covers exactly what was yielded: `chunks` counts before it asks on.
-        yield _block(_FOOT, 0, _FOOTER.pack(*counts, self._sha256.digest()))
+        yield _block(FOOT, 0, FOOTER.pack(*counts, self._sha256.digest()))
 
 
 def _entry_blocks(columns: Columns) -> Iterator[bytes]:
     keys_left = iter(columns.order)
-    while keys := list(islice(keys_left, _STEP_KEYS)):
+    while keys := list(islice(keys_left, STEP_KEYS)):
         values = list(map(columns.values.__getitem__, keys))
         # ends[i]: bytes of the entries 0..i. Cut before the one that would outgrow the block.
         ends = list(accumulate(map(add, map(len, keys), map(len, values))))
@@ -150,151 +147,10 @@ def _entry_block(columns: Columns, keys: list[bytes], values: list[bytes]) -> by
     positions = [at for at, key in enumerate(keys) if key in deadlines] if deadlines else []
     leased = [deadlines[keys[at]] for at in positions]
     body = msgpack.packb([keys, values, created, modified, positions, leased])
-    return _block(_ENTRIES, len(keys), body)
+    return _block(ENTRIES, len(keys), body)
 
 
 def _block(kind: int, count: int, body: bytes) -> bytes:
-    rest = _BLOCK_REST.pack(len(body), kind, count)
+    rest = BLOCK_REST.pack(len(body), kind, count)
     crc = google_crc32c.extend(google_crc32c.value(rest), body)
-    return b"".join((_CRC.pack(crc), rest, body))
-
-
-def read_image(path: Path, file: ReadFile, check: Callable[[], None] = lambda: None) -> Image:
-    """Read a whole image, front to back. `path` is only for what is said.
-
-    Args:
-        check: called between blocks; what it raises ends the reading.
-
-    Raises:
-        Corrupt: anything does not check out.
-        Unsupported: a newer version wrote it.
-    """
-    return _ImageReader(path, file).read(check)
-
-
-class _ImageReader:
-    """One pass over an image file."""
-
-    def __init__(self, path: Path, file: ReadFile) -> None:
-        self._path = path
-        self._file = file
-        self._offset_bytes = 0  # Of the part that is being read: what an error names.
-        self._next_bytes = 0
-        self._sha256 = hashlib.sha256()
-        self._values: dict[bytes, bytes] = {}
-        self._created: dict[bytes, int] = {}
-        self._modified: dict[bytes, int] = {}
-        self._deadlines: dict[bytes, int] = {}
-        self._last_key: bytes | None = None
-
-    def read(self, check: Callable[[], None]) -> Image:
-        last, clock_ms, key_count, lease_count = self._read_header()
-        runs, origins = self._read_meta()
-        sha256_before = b""
-        while True:
-            check()
-            sha256_before = self._sha256.digest()
-            kind, count, body = self._read_block()
-            if kind == _FOOT:
-                break
-            if kind != _ENTRIES:
-                raise self._corrupt(f"block of kind {kind} among the entries")
-            self._add_entries(count, self._columns(body, 6))
-        if len(body) != _FOOTER.size:
-            raise self._corrupt(f"footer of {len(body)} bytes")
-        counts = (len(self._values), len(self._deadlines))
-        if _FOOTER.unpack(body) != (*counts, sha256_before) or counts != (key_count, lease_count):
-            raise self._corrupt("footer does not match what stands before it")
-        if self._next_bytes != self._file.size_bytes:
-            raise self._corrupt("there are bytes behind the footer")
-        facts = (self._created, self._modified, self._deadlines)
-        parts = StoreParts(Columns.of(self._values, *facts), clock_ms, origins)
-        return Image(last, runs, parts, self._next_bytes, self._sha256.digest())
-
-    def _read_header(self) -> tuple[LogId, int, int, int]:
-        head = self._take(HEADER_BYTES)
-        (crc,) = _CRC.unpack_from(head, _HEADER.size)
-        if google_crc32c.value(head[: _HEADER.size]) != crc:
-            raise self._corrupt("image header checksum does not match")
-        magic, version, index, term, clock_ms, keys, leases = _HEADER.unpack_from(head)
-        if magic != IMAGE_MAGIC:
-            raise self._corrupt(f"magic is {magic!r}, not {IMAGE_MAGIC!r}: another kind of file")
-        # Every version keeps the first 12 bytes and the checksum in the last 4 of 64.
-        if version != IMAGE_VERSION:
-            raise Unsupported(self._path, version, IMAGE_VERSION)
-        return LogId(index, term), clock_ms, keys, leases
-
-    def _read_meta(self) -> tuple[list[tuple[int, int]], dict[bytes, tuple[int, int]]]:
-        kind, _, body = self._read_block()
-        if kind != _META:
-            raise self._corrupt(f"first block is of kind {kind}")
-        runs, origins = self._columns(body, 2)
-        try:
-            return (
-                [(int(first), int(term)) for first, term in runs],
-                {bytes(origin): (int(epoch), int(last)) for origin, epoch, last in origins},
-            )
-        except (TypeError, ValueError) as error:
-            raise self._corrupt("meta block makes no sense") from error
-
-    def _add_entries(self, count: int, columns: list[Any]) -> None:
-        keys, values, created, modified, positions, deadlines = columns
-        # One C loop per column: checking each key by itself would double the time of a load.
-        if {len(keys), len(values), len(created), len(modified)} != {count}:
-            raise self._corrupt("columns of different lengths")
-        if not set(map(type, chain(keys, values))) <= {bytes}:
-            raise self._corrupt("a key or value is not bytes")
-        if not set(map(type, chain(created, modified, positions, deadlines))) <= {int}:
-            raise self._corrupt("a revision or deadline is not a number")
-        placed = not positions or 0 <= min(positions) <= max(positions) < count
-        if not placed or len(positions) != len(deadlines):
-            raise self._corrupt("a deadline without a key")
-        self._check_order(keys)
-        self._values.update(zip(keys, values, strict=True))
-        self._created.update(zip(keys, created, strict=True))
-        self._modified.update(zip(keys, modified, strict=True))
-        self._deadlines.update(zip(map(keys.__getitem__, positions), deadlines, strict=True))
-
-    def _check_order(self, keys: list[bytes]) -> None:
-        if not keys:
-            return
-        follows = self._last_key is None or self._last_key < keys[0]
-        if not (follows and all(map(lt, keys, islice(keys, 1, None)))):
-            raise self._corrupt("keys out of order")
-        self._last_key = keys[-1]
-
-    def _columns(self, body: bytes, count: int) -> list[Any]:
-        try:
-            columns = msgpack.unpackb(body)
-        # msgpack raises ValueError and its subclasses on bytes that are no message.
-        except (ValueError, TypeError) as error:
-            raise self._corrupt("block body does not unpack") from error
-        if (
-            not isinstance(columns, list)
-            or len(columns) != count
-            or not all(isinstance(column, list) for column in columns)
-        ):
-            raise self._corrupt("block body makes no sense")
-        return columns
-
-    def _read_block(self) -> tuple[int, int, bytes]:
-        self._offset_bytes = self._next_bytes
-        head = self._take(_BLOCK.size)
-        crc, size_bytes, kind, count = _BLOCK.unpack(head)
-        if size_bytes > BODY_BYTES_MAX:
-            raise self._corrupt(f"block length {size_bytes} is over {BODY_BYTES_MAX}")
-        body = self._take(size_bytes)
-        if google_crc32c.extend(google_crc32c.value(head[4:]), body) != crc:
-            raise self._corrupt("block checksum does not match")
-        return kind, count, body
-
-    def _take(self, size_bytes: int) -> bytes:
-        data = self._file.read(size_bytes)
-        if len(data) != size_bytes:
-            raise self._corrupt("image is cut")
-        self._next_bytes += size_bytes
-        self._sha256.update(data)
-        return data
-
-    def _corrupt(self, reason: str) -> Corrupt:
-        return Corrupt(self._path, self._offset_bytes, reason)
+    return b"".join((CRC.pack(crc), rest, body))

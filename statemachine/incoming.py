@@ -25,7 +25,8 @@ from typing import Final
 from statemachine.commands import SnapshotMetadata
 from statemachine.errors import Corrupt, Rejected, Unsupported
 from statemachine.fs import FileSystem, WriteFile
-from statemachine.image import Image, read_image
+from statemachine.image import Image
+from statemachine.image_reader import read_image
 from statemachine.paths import METADATA_NAME, SNAPSHOT_NAME
 from statemachine.snapshot import write_metadata
 

@@ -11,7 +11,8 @@ import pytest
 import statemachine
 from statemachine import LogId, SnapshotMetadata, WriteCommand, read_commands, read_head
 from statemachine.frame import KIND_BATCH, KIND_MARK, decode_frame, encode_frame
-from statemachine.image import Image, ImageWriter, read_image
+from statemachine.image import Image, ImageWriter
+from statemachine.image_reader import read_image
 from statemachine.segment import WAL_MAGIC, read_segment, segment_header, segment_salt
 from statemachine.snapshot import read_metadata, write_metadata
 from tests.statemachine.batches import batch_of, insert, parts_of

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Fatal, Unsupported
-from statemachine.image import BLOCK_BYTES_MAX, Image, ImageWriter, read_image
+from statemachine.image import BLOCK_BYTES_MAX, Image, ImageWriter
+from statemachine.image_reader import read_image
 from statemachine.store import StoreParts
 from tests.statemachine.batches import parts_of
 from tests.support.crash import MemoryDisk

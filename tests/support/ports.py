@@ -4,6 +4,7 @@
 
 Ports below the range from which the kernel takes outgoing ones are tried in an order that
 differs from process to process; each was free a moment ago, which is all that can be had.
+Workers of one run share the blocks out, so none takes what another was just told is free.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from node.config import Address
 
 _FIRST, _LAST, _STEP = 12_000, 30_000, 20
 _attempts = itertools.count(os.getpid() * 7)
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_base_port(nodes: int = 3) -> int:
     """A base port whose client, peer and HTTP ports are all free for `nodes` nodes."""
     for attempt in itertools.islice(_attempts, 500):
         # Blocks of 1,000, since peer and HTTP ports lie 1,000 and 2,000 above.
-        slot = attempt % ((_LAST - _FIRST) // 3_000 * (1_000 // _STEP))
+        slots = (_LAST - _FIRST) // 3_000 * (1_000 // _STEP)
+        slot = attempt % (slots // _WORKERS) * _WORKERS + _WORKER
         base = _FIRST + slot // (1_000 // _STEP) * 3_000 + slot % (1_000 // _STEP) * _STEP
         wanted = (base + kind + node for kind in (0, 1_000, 2_000) for node in range(nodes))
         if all(can_listen(Address("127.0.0.1", port)) for port in wanted):

@@ -1,0 +1,245 @@
+"""Reads an image, front to back, and believes nothing that does not check out.
+
+    header -> META -> ENTRIES ... -> FOOTER -> columns      (the bytes: image.py)
+      every block by its CRC, every count against the header, the whole by the footer's SHA-256
+
+One million keys of 256 bytes take about a second. Of a large file the SHA-256 is computed in a
+thread beside: hashing lets the interpreter go, decoding does not.
+
+Invariants: a body's length is checked before anything is allocated; keys ascend through all blocks;
+nothing is handed out before the last byte was checked. May run in any thread.
+
+Proved by: tests/statemachine/test_image.py, tests/statemachine/test_damaged_bytes.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from operator import lt
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import msgpack
+
+from statemachine.commands import LogId
+from statemachine.errors import Corrupt, Unsupported
+from statemachine.fs import ReadFile
+from statemachine.image import (
+    BLOCK,
+    BODY_BYTES_MAX,
+    CRC,
+    ENTRIES,
+    FOOT,
+    FOOTER,
+    HEADER,
+    HEADER_BYTES,
+    IMAGE_MAGIC,
+    IMAGE_VERSION,
+    META,
+    STEP_KEYS,
+    Image,
+)
+from statemachine.layer import Columns
+from statemachine.store import StoreParts
+
+__all__ = ["read_image"]
+
+_THREAD_BYTES_MIN: Final = 1024 * 1024
+"""Below this a thread costs more than it saves."""
+
+
+class _Sha256:
+    """A running SHA-256, in a thread of its own if asked for."""
+
+    def __init__(self, *, threaded: bool) -> None:
+        self._sha256 = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, "trimaran-sha256") if threaded else None
+        self._last: Future[None] | None = None
+
+    def update(self, data: bytes) -> None:
+        """More bytes."""
+        if self._pool is not None:
+            self._last = self._pool.submit(self._sha256.update, data)
+        else:
+            self._sha256.update(data)
+
+    def digest(self) -> bytes:
+        """Of all so far."""
+        if self._last is not None:
+            self._last.result()
+        return self._sha256.digest()
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def read_image(path: Path, file: ReadFile, check: Callable[[], None] = lambda: None) -> Image:
+    """Read a whole image, front to back. `path` is only for what is said.
+
+    Args:
+        check: called between blocks; what it raises ends the reading.
+
+    Raises:
+        Corrupt: anything does not check out.
+        Unsupported: a newer version wrote it.
+    """
+    reader = _ImageReader(path, file)
+    try:
+        return reader.read(check)
+    finally:
+        reader.close()
+
+
+class _ImageReader:
+    """One pass over an image file."""
+
+    def __init__(self, path: Path, file: ReadFile) -> None:
+        self._path = path
+        self._file = file
+        self._offset_bytes = 0  # Of the part that is being read: what an error names.
+        self._next_bytes = 0
+        self._sha256 = _Sha256(threaded=file.size_bytes >= _THREAD_BYTES_MIN)
+        self._sha256_before = b""  # Of all before the footer, once that was read.
+        self._values: dict[bytes, bytes] = {}
+        self._created: list[int] = []
+        self._modified: list[int] = []
+        self._deadlines: dict[bytes, int] = {}
+        self._last_key: bytes | None = None
+
+    def read(self, check: Callable[[], None]) -> Image:
+        last, clock_ms, key_count, lease_count = self._read_header()
+        runs, origins = self._read_meta()
+        while True:
+            check()
+            kind, count, body = self._read_block()
+            if kind == FOOT:
+                break
+            if kind != ENTRIES:
+                raise self._corrupt(f"block of kind {kind} among the entries")
+            self._add_entries(count, self._columns(body, 6))
+        if len(body) != FOOTER.size:
+            raise self._corrupt(f"footer of {len(body)} bytes")
+        counts = (len(self._values), len(self._deadlines))
+        footer = (*counts, self._sha256_before)
+        if FOOTER.unpack(body) != footer or counts != (key_count, lease_count):
+            raise self._corrupt("footer does not match what stands before it")
+        if self._next_bytes != self._file.size_bytes:
+            raise self._corrupt("there are bytes behind the footer")
+        created = self._column(self._created, check)
+        modified = self._column(self._modified, check)
+        columns = Columns.of(self._values, created, modified, self._deadlines)
+        parts = StoreParts(columns, clock_ms, origins)
+        return Image(last, runs, parts, self._next_bytes, self._sha256.digest())
+
+    def _column(self, numbers: list[int], check: Callable[[], None]) -> dict[bytes, int]:
+        # NB: a copy has its table at once; a dict that grows is copied whole again and again, and
+        # two of them would be half of the time of a load.
+        column: dict[bytes, Any] = self._values.copy()
+        keys = iter(self._values)
+        for start in range(0, len(numbers), STEP_KEYS):
+            check()
+            step = numbers[start : start + STEP_KEYS]
+            column.update(zip(islice(keys, len(step)), step, strict=True))
+        return column
+
+    def close(self) -> None:
+        """End the thread, if there is one."""
+        self._sha256.close()
+
+    def _read_header(self) -> tuple[LogId, int, int, int]:
+        head = self._take(HEADER_BYTES)
+        self._sha256.update(head)
+        (crc,) = CRC.unpack_from(head, HEADER.size)
+        if google_crc32c.value(head[: HEADER.size]) != crc:
+            raise self._corrupt("image header checksum does not match")
+        magic, version, index, term, clock_ms, keys, leases = HEADER.unpack_from(head)
+        if magic != IMAGE_MAGIC:
+            raise self._corrupt(f"magic is {magic!r}, not {IMAGE_MAGIC!r}: another kind of file")
+        # Every version keeps the first 12 bytes and the checksum in the last 4 of 64.
+        if version != IMAGE_VERSION:
+            raise Unsupported(self._path, version, IMAGE_VERSION)
+        return LogId(index, term), clock_ms, keys, leases
+
+    def _read_meta(self) -> tuple[list[tuple[int, int]], dict[bytes, tuple[int, int]]]:
+        kind, _, body = self._read_block()
+        if kind != META:
+            raise self._corrupt(f"first block is of kind {kind}")
+        runs, origins = self._columns(body, 2)
+        try:
+            return (
+                [(int(first), int(term)) for first, term in runs],
+                {bytes(origin): (int(epoch), int(last)) for origin, epoch, last in origins},
+            )
+        except (TypeError, ValueError) as error:
+            raise self._corrupt("meta block makes no sense") from error
+
+    def _add_entries(self, count: int, columns: list[Any]) -> None:
+        keys, values, created, modified, positions, deadlines = columns
+        # One C loop per column: checking each key by itself would double the time of a load.
+        if {len(keys), len(values), len(created), len(modified)} != {count}:
+            raise self._corrupt("columns of different lengths")
+        if not set(map(type, chain(keys, values))) <= {bytes}:
+            raise self._corrupt("a key or value is not bytes")
+        if not set(map(type, chain(created, modified, positions, deadlines))) <= {int}:
+            raise self._corrupt("a revision or deadline is not a number")
+        placed = not positions or 0 <= min(positions) <= max(positions) < count
+        if not placed or len(positions) != len(deadlines):
+            raise self._corrupt("a deadline without a key")
+        self._check_order(keys)
+        self._values.update(zip(keys, values, strict=True))
+        self._created += created
+        self._modified += modified
+        self._deadlines.update(zip(map(keys.__getitem__, positions), deadlines, strict=True))
+
+    def _check_order(self, keys: list[bytes]) -> None:
+        if not keys:
+            return
+        follows = self._last_key is None or self._last_key < keys[0]
+        if not (follows and all(map(lt, keys, islice(keys, 1, None)))):
+            raise self._corrupt("keys out of order")
+        self._last_key = keys[-1]
+
+    def _columns(self, body: bytes, count: int) -> list[Any]:
+        try:
+            columns = msgpack.unpackb(body)
+        # msgpack raises ValueError and its subclasses on bytes that are no message.
+        except (ValueError, TypeError) as error:
+            raise self._corrupt("block body does not unpack") from error
+        if (
+            not isinstance(columns, list)
+            or len(columns) != count
+            or not all(isinstance(column, list) for column in columns)
+        ):
+            raise self._corrupt("block body makes no sense")
+        return columns
+
+    def _read_block(self) -> tuple[int, int, bytes]:
+        self._offset_bytes = self._next_bytes
+        head = self._take(BLOCK.size)
+        crc, size_bytes, kind, count = BLOCK.unpack(head)
+        if size_bytes > BODY_BYTES_MAX:
+            raise self._corrupt(f"block length {size_bytes} is over {BODY_BYTES_MAX}")
+        body = self._take(size_bytes)
+        if google_crc32c.extend(google_crc32c.value(head[4:]), body) != crc:
+            raise self._corrupt("block checksum does not match")
+        if kind == FOOT:
+            self._sha256_before = self._sha256.digest()
+        self._sha256.update(head)
+        self._sha256.update(body)
+        return kind, count, body
+
+    def _take(self, size_bytes: int) -> bytes:
+        data = self._file.read(size_bytes)
+        if len(data) != size_bytes:
+            raise self._corrupt("image is cut")
+        self._next_bytes += size_bytes
+        return data
+
+    def _corrupt(self, reason: str) -> Corrupt:
+        return Corrupt(self._path, self._offset_bytes, reason)
