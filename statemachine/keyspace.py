@@ -138,7 +138,9 @@ class Keyspace:
 
     def get(self, key: bytes) -> bytes | None:
         """The value, b"" included; None: no such key."""
-        return None if self._is_backlog(key) else self._records.get(key)
+        if self._has_backlog and self._is_backlog(key):
+            return None
+        return self._records.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """As get, position for position."""

@@ -45,10 +45,11 @@ _FOLDED_PER_WRITE: Final = 2
 class Records:
     """The records of one store. Not thread-safe, but for reading a frozen base."""
 
-    __slots__ = ("_base", "_frozen", "_order", "_overrides", "_removed", "_top")
+    __slots__ = ("_base", "_base_value", "_frozen", "_order", "_overrides", "_removed", "_top")
 
     def __init__(self, columns: Columns | None = None) -> None:
         self._base = columns or Columns()
+        self._base_value = self._base.values.get  # Bound once: the way of every read.
         # By the key's hash, which differs from process to process: nothing shows which one it is.
         self._top: list[dict[bytes, _Row]] | None = None
         self._order = SortedList()  # The keys of the top.
@@ -188,17 +189,16 @@ class Records:
     def get(self, key: bytes) -> bytes | None:
         """The value; None: no such key."""
         top = self._top
-        if top is not None:
-            row = top[hash(key) & _SHARD_MASK].get(key)
-            if row is not None:
-                return row[0]
-            if key in self._removed:
-                return None
-        return self._base.values.get(key)
+        if top is None:
+            return self._base_value(key)
+        row = top[hash(key) & _SHARD_MASK].get(key)
+        if row is not None:
+            return row[0]
+        return None if key in self._removed else self._base_value(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """As get, position for position."""
-        return list(map(self._base.values.get if self._top is None else self.get, keys))
+        return list(map(self._base_value if self._top is None else self.get, keys))
 
     def record(self, key: bytes) -> Record | None:
         """All that is known of the key; None: no such key."""

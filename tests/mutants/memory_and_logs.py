@@ -157,7 +157,7 @@ MEMORY_AND_LOGS = [
     Mutant(
         "the backlog is visible to reads",
         _KEYSPACE,
-        "        return None if self._is_backlog(key) else self._records.get(key)",
+        "        if self._has_backlog and self._is_backlog(key):\n            return None\n        return self._records.get(key)",
         "        return self._records.get(key)",
         _EXPIRY + "test_no_read_sees_what_the_bound_left_over_and_none_removes_it",
     ),
