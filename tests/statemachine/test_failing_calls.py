@@ -74,6 +74,10 @@ def run_with(name: str, policy: str, fault: Fault) -> tuple[FaultyDisk, list[str
         try:
             WORKLOADS[name](run)
             if door.hit:
+                # Its thread failed after the machine last asked it: at the latest when it is to
+                # vouch for what was written, it hears of it.
+                hands.finish()
+                run.live.flush()
                 problems.append("nobody was told")
         except Fatal:
             pass
