@@ -29,6 +29,8 @@ StartCluster = Callable[..., Cluster]
 Figures = Callable[[str], None]
 CALM = ("raft.election_timeout_min_ms=3000", "raft.election_timeout_max_ms=5000")
 """On a busy machine nodes with short timeouts elect by themselves: here a term must not change."""
+MEMORY_BYTES_MAX = 30_000_000 + 32 * 1024 * 1024
+"""Clients write all the while, and `journal.memory_bytes` of their entries stay in memory."""
 LINES_MAX = 40
 """A log line for each reason, no more than the rate allows (node.refusals), and the start's own."""
 
@@ -46,7 +48,7 @@ def refusals(node: NodeProcess) -> list[str]:
 
 
 @contextmanager
-def unshaken(cluster: Cluster, growth_bytes_max: int = 30_000_000) -> Iterator[None]:
+def unshaken(cluster: Cluster, growth_bytes_max: int = MEMORY_BYTES_MAX) -> Iterator[None]:
     """Clients are served all the while, and afterwards nothing has happened."""
     before = {node.id: (node.status()["term"], rss_bytes(node), node.lives) for node in cluster}
     with Load(cluster, writers=3) as load:
