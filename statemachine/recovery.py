@@ -4,7 +4,8 @@
     2 load the newest checkpoint S                none: the empty state, S = 1
     3 read segments S, S+1, ... and replay        frames at or below the image's index: skipped
       to the end of the log                       the first tear, or the last byte
-    4 drop the segments behind it, cut the torn tail, and sync what was read
+    4 sync the checkpoint's name, drop the segments behind the end (the checkpoint's own is replaced),
+      cut the torn tail, sync what was read
     5 remove checkpoints and segments below S
 
 Nothing is changed before 4 but unfinished files, so a refusal leaves the evidence as it was, and a
@@ -42,13 +43,16 @@ from statemachine.checkpoint import (
 from statemachine.entries import RecoveryReport, TornTail
 from statemachine.errors import Corrupt, Rejected
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_MARK, KIND_NOOP, Frame
-from statemachine.fs import TEMPORARY_SUFFIX, FileSystem
+from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, replace_file
 from statemachine.paths import Paths, segment_name, segment_sequence
 from statemachine.segment import (
     POLICIES,
+    SEGMENT_HEADER_BYTES,
     WAL_MAGIC,
     SegmentContents,
     read_segment,
+    segment_header,
+    segment_salt,
     vouches_for_earlier,
 )
 from statemachine.store import Store
@@ -108,10 +112,11 @@ def recover(
     for directory in (paths.wal, paths.checkpoints):
         _remove_temporary(disk, directory, removed)
     state = read_directory(disk, paths)
+    if state.checkpoint.sequence:
+        # The name was seen, but a crash may still take it back: make it stay, then change the log.
+        disk.sync_dir(paths.checkpoints)
     wal = _open_wal(disk, paths, config, monotonic, state, removed)
     if state.checkpoint.sequence:
-        # The name was seen, but a crash may still take it back: make it stay, then remove.
-        disk.sync_dir(paths.checkpoints)
         removed += _prune(disk, paths, state.checkpoint.sequence)
     sequence = state.checkpoint.sequence
     report = RecoveryReport(
@@ -263,12 +268,15 @@ def _open_wal(
     removed: list[str],
 ) -> Wal:
     """Step 4: the log, cut and synced, ready to grow."""
+    own_sequence = state.checkpoint.sequence
     for path in reversed(state.dropped):
         # Newest first, each for good: a crash must not leave a gap, nor one of them behind what
-        # is appended from here on.
+        # is appended from here on. The checkpoint's own has to be there at every moment.
+        removed.append(f"{paths.wal.name}/{path.name}")
+        if own_sequence and path == paths.segment(own_sequence):
+            return _begin_anew(disk, paths, config, monotonic, state)
         disk.unlink(path)
         disk.sync_dir(paths.wal)
-        removed.append(f"{paths.wal.name}/{path.name}")
     for path in state.older:
         # Read, so about to be answered from; it may still have been on its way to the disk.
         log = disk.open_log(path, create=False)
@@ -288,6 +296,22 @@ def _open_wal(
     wal.resume(contents.good_bytes, recorded_bytes, contents.salt)
     if POLICIES[contents.policy] != config.sync:
         wal.rotate(next_index)  # The header of a segment says how all of it was synced.
+    return wal
+
+
+def _begin_anew(
+    disk: FileSystem,
+    paths: Paths,
+    config: WalConfig,
+    monotonic: Callable[[], float],
+    state: DirectoryState,
+) -> Wal:
+    """The checkpoint's own segment held nothing that was promised: an empty one in its place."""
+    sequence, policy = state.checkpoint.sequence, POLICIES.index(config.sync)
+    header = segment_header(WAL_MAGIC, policy, sequence, state.terms.last_index + 1)
+    replace_file(disk, paths.segment(sequence), [header])
+    wal = Wal(disk, paths, config, monotonic, sequence)
+    wal.resume(SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_salt(header))
     return wal
 
 

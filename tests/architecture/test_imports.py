@@ -65,6 +65,7 @@ LONG = {
     "node/snapshots.py": "both ends of a stream, read side by side",
     "node/transport.py": "every message of pysyncobj and of its peers, in one switchboard",
     "statemachine/fs.py": "one class for each kind of handle, and the protocol they share",
+    "statemachine/recovery.py": "what a crash may leave and what is done about it, in one order",
     "statemachine/machine.py": "the seed's trait, method by method",
 }
 FUNCTION_LINES_MAX = 70

@@ -255,3 +255,22 @@ def test_recovery_syncs_every_segment_before_it_vouches_for_it() -> None:
     assert after.content(second) == before  # The mark that says so may still be lost.
     assert disk.content(second) != before
     machine.close()
+
+
+def test_a_checkpoints_own_segment_is_there_at_every_moment_of_a_recovery() -> None:
+    """It may have lost its header, since nothing waits for it; what takes its place comes whole."""
+    disk = MemoryDisk()
+    machine = machine_on(disk, wal=UNDER_RAFT)
+    applied(machine, 1, 5)
+    ready(machine)
+    machine.close()
+    (path,) = (each for each in disk.files() if each.suffix == ".wal" and disk.content(each))
+    disk.overwrite(path, disk.content(path)[:30])
+    moments: list[MemoryDisk] = []
+    again = disk.crashed(Crash.ALL)
+    again.on_step = lambda _: moments.extend(again.crashed(how) for how in Crash)
+    with recovered(again) as machine:
+        assert machine.last_applied.index == 5
+    for moment in moments:
+        with recovered(moment) as machine:
+            assert applied(machine, machine.last_applied.index + 1, 9).digest() == digests(9)[9]
