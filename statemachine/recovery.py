@@ -4,8 +4,8 @@
     2 load the newest checkpoint S                none: the empty state, S = 1
     3 read segments S, S+1, ... and replay        frames at or below the image's index: skipped
       to the end of the log                       the first tear, or the last byte
-    4 sync the checkpoint's name, drop the segments behind the end (the checkpoint's own is replaced),
-      cut the torn tail, sync what was read
+    4 sync the checkpoint's name, drop the segments behind the end (the checkpoint's own is
+      replaced), cut the torn tail, sync what was read
     5 remove checkpoints and segments below S
 
 Nothing is changed before 4 but unfinished files, so a refusal leaves the evidence as it was, and a
