@@ -243,7 +243,6 @@ class MachineAgainstModel(RuleBasedStateMachine):
             if metadata.last_included.index < self.side.state.last.index:
                 with pytest.raises(Rejected):
                     self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
-                self.side.gave_up_image()
                 return
             self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
         self.side.installed(metadata, state, lineage)
