@@ -319,6 +319,8 @@ class Core:
             log=self.log,
             redirect=lambda: self.service.redirect(),
             is_joined=self.identity.joined,
+            others=lambda: [each.id for each in self.members() if each.id != config.node.id],
+            frame_bytes_max=config.peer.frame_bytes_max,
         )
         self.expiry = Expiry(raft, self.machine)
         self._connect_orders()
@@ -364,7 +366,9 @@ class Core:
             changes=self.changes,
             members=self.members,
         )
-        self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
+        self.transport.bind(
+            self.raft, self.elections, self.reads, self.snapshots, self.batches.outcomes
+        )
         self._on_members()
 
     # -- life ---------------------------------------------------------------------------------
