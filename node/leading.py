@@ -164,8 +164,9 @@ class Leading:
             raise Fatal("PySyncObj cuts an entry in pieces: it is larger than a batch may be")
         if "serialized" in message:
             follower = self._followers[peer_id]
-            # NB: not from what is acknowledged: a peer with a slow disk acknowledges seconds after it
-            # was sent something, and what is on its way needs no second one, still less a snapshot.
+            # NB: not from what is acknowledged: a peer with a slow disk acknowledges seconds after
+            # it was sent something; what is on its way need not be sent again, least of all as a
+            # snapshot.
             self._send_what_left_memory(peer_id, max(follower.sent_index, follower.end_index))
             return True
         previous, entries = message["prevLogIdx"], message.get("entries", [])

@@ -20,7 +20,13 @@ PACKAGES = ("node", "statemachine")
 
 DOORS = {
     "pysyncobj": {"node.raft", "node.journal", "node.transport", "node.backend"},
-    "msgpack": {"node.wire", "node.results", "node.transport", "statemachine.image", "statemachine.image_reader"},
+    "msgpack": {
+        "node.wire",
+        "node.results",
+        "node.transport",
+        "statemachine.image",
+        "statemachine.image_reader",
+    },
     "google.protobuf": {"statemachine.commands", "statemachine.proto"},
     "statemachine.proto": {"statemachine", "node.commands"},
     "google_crc32c": {"statemachine", "node.term_file"},

@@ -27,7 +27,7 @@ from statemachine.commands import BatchHead
 from statemachine.layer import Record
 from statemachine.refusals import Fetched, Refusal, Result
 from tests.support.fence import FakeLinks
-from tests.support.simulated import SimulatedNode, Simulation, outcome_of
+from tests.support.simulated import SimulatedNode, Simulation, SteppedJournal, outcome_of
 
 ORIGIN = b"n1:5f0c"
 THEIRS = b"n2:77aa"
@@ -63,7 +63,7 @@ def test_what_no_rule_answers_with_does_not_travel() -> None:
     for value in (object(), 1.5, {"a": 1}, "text", 1 << 70):
         encoded = encode_results([typing.cast(Any, value)])
         if encoded is not None:
-            with pytest.raises(ValueError, match="no results"):
+            with pytest.raises(ValueError, match="these are"):
                 decode_results(encoded)
 
 
@@ -91,7 +91,7 @@ def _object(*fields: object) -> bytes:
     ],
 )
 def test_bytes_that_are_no_results_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=" "):
         decode_results(data)
 
 
@@ -307,7 +307,7 @@ def test_when_nobody_has_them_any_more_the_outcome_is_unknown_at_once(tmp_path: 
     with Simulation(3, tmp_path, journal=SMALL) as sim:
 
         async def story() -> None:
-            leader, behind, calls = await _lap(sim)
+            _, behind, calls = await _lap(sim)
             for node in sim.others(behind):
                 node.core.batches.outcomes._origins.clear()
             begun_s = sim.loop.time()
@@ -340,6 +340,20 @@ def test_who_cannot_ask_anybody_gives_up_in_time_and_serves_again(tmp_path: Path
         sim.run(story())
 
 
+async def _sync_slowly(journal: SteppedJournal, sync_s: float) -> None:
+    """As a disk does it: a sync covers what was written before it began, not what came since."""
+    journal.sync_s = None
+    while not journal.dead:
+        jobs = []
+        while not journal._jobs.empty():
+            jobs.append(journal._jobs.get())
+        await asyncio.sleep(sync_s)
+        todo = [job for job in jobs if job is not None]
+        if todo and not journal.dead:
+            journal._do(todo)
+            journal._finished(todo[-1])
+
+
 def test_entries_on_their_way_to_a_slow_disk_need_no_snapshot(tmp_path: Path) -> None:
     """Its acknowledgements are seconds old, memory and journal have moved on: nothing is lost."""
     with Simulation(3, tmp_path, journal=SMALL) as sim:
@@ -347,10 +361,11 @@ def test_entries_on_their_way_to_a_slow_disk_need_no_snapshot(tmp_path: Path) ->
         async def story() -> None:
             leader = await sim.ready()
             slow = sim.others(leader)[0]
-            slow.journal.sync_s = 2.0
+            syncing = sim.loop.create_task(_sync_slowly(slow.journal, 1.0))
             sim.network.frames = []
             calls = [sim.loop.create_task(slow.increment(b"counter"))]
-            for number in range(400):
+            for number in range(300):
+                await asyncio.sleep(0.02)
                 await leader.set(b"k%d" % (number % 9), b"v" * 3_000)
                 if number % 50 == 0:
                     calls.append(sim.loop.create_task(slow.increment(b"counter")))
@@ -359,7 +374,9 @@ def test_entries_on_their_way_to_a_slow_disk_need_no_snapshot(tmp_path: Path) ->
             assert [call.result() for call in calls] == list(range(1, len(calls) + 1))
             kinds = {message[0] for _, _, message in sim.network.frames}
             assert wire.SNAPSHOT_BEGIN not in kinds
+            syncing.cancel()
             slow.journal.sync_s = 0.0005
+            slow.journal.let_sync()
             await sim.settle()
             assert len(sim.digests()) == 1
 
