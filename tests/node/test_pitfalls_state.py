@@ -164,7 +164,7 @@ def test_leftovers_of_an_earlier_life_are_taken_for_nothing(tmp_path: Path) -> N
             await leader.start()
             await sim.settle()
             assert len(sim.digests()) == 1
-            assert not [path for path in leader.disk.files() if "tmp" in str(path)]
+            assert not [path for path in leader.disk.files() if ".tmp" in str(path)]
             assert not leader.disk.exists(leader.data_dir / "snapshot" / "9@1")
 
         sim.run(story())

@@ -26,7 +26,7 @@ def rows() -> dict[str, tuple[str, str, str]]:
     return dict(found)
 
 
-def tests_in(path: str) -> set[str]:
+def names_in(path: str) -> set[str]:
     tree = ast.parse((ROOT / path).read_text())
     return {
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -41,7 +41,7 @@ def test_each_pitfall_has_a_reproduction_and_a_defence(number: str) -> None:
         named = TEST.findall(cell)
         assert named, f"{number} names no test in {cell!r}"
         for path, name in named:
-            assert name in tests_in(path), f"{number}: {path} has no {name}"
+            assert name in names_in(path), f"{number}: {path} has no {name}"
             assert name.startswith("test_pysyncobj_") == is_bare, name
 
 
@@ -52,7 +52,7 @@ def test_no_reproduction_is_left_out_of_the_table() -> None:
     there = {
         name
         for path in sorted((ROOT / "tests" / "node").glob("test_pitfalls_*.py"))
-        for name in tests_in(str(path.relative_to(ROOT)))
+        for name in names_in(str(path.relative_to(ROOT)))
         if name.startswith("test_pysyncobj_")
     }
     assert there == listed
