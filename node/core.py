@@ -390,8 +390,9 @@ class Core:
         self._on_timer()
 
     def is_ready(self) -> bool:
-        """Whether there is a leader and this node has caught up with it."""
-        return not self._ended and self.raft.is_caught_up()
+        """Whether this node is a member, there is a leader, and it has caught up with it."""
+        seated = not self.membership.is_waiting
+        return seated and not self._ended and self.raft.is_caught_up()
 
     async def stop(self) -> None:
         """Stop taking part, and let go of the directory, also after a failure.
