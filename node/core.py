@@ -302,6 +302,9 @@ class Core:
             ),
             log=self.log,
             announce=self.introductions.send_roster,
+            room_bytes=lambda: (
+                self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
+            ),
         )
         self.batches = Batches(
             self.identity.origin,
