@@ -261,6 +261,7 @@ class Core:
             admitted=self.transport.link_up,
             receive=lambda peer_id, message: self.transport.receive(peer_id, message),
             log=self.log,
+            settled_index=lambda: self.machine.last_applied.index,
         )
         self._connect_rooms()
 

@@ -441,7 +441,7 @@ def test_a_snapshot_that_does_not_fit_waits_and_says_so_once(
             leader.receive(message)
         carry(leader, follower)
     follower.install()
-    assert follower.installed == [("peer", 5, 40)]
+    assert follower.installed == [("peer", 5, 1510)]
     assert "there is room for a snapshot again" in caplog.text
 
 
