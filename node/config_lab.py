@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.config_read import setting
-from node.config_sections import Section
+from node.config_read import Problems, setting
+from node.config_sections import RaftSection, Section
 
 __all__ = ["LabSection"]
 
@@ -22,3 +22,20 @@ class LabSection(Section):
     door: str = setting("")
     """Path of a Unix socket at which the disk can be made slow, full or broken and the wall
     clock be shifted. Empty = there is no such door. Costs one more call for each fsync."""
+
+    equal_timeouts: bool = setting(False)
+    """Take raft.election_timeout_max_ms equal to the shortest one: without randomness votes split
+    again and again, and for seconds nobody leads. Figure 16 of the Raft paper shows it."""
+
+    def timeout_problems(self, raft: RaftSection) -> Problems:
+        """Equal timeouts are refused, unless an experiment asks for them."""
+        shortest = raft.election_timeout_min_ms
+        if self.equal_timeouts or raft.election_timeout_max_ms != shortest:
+            return []
+        return [
+            (
+                "raft.election_timeout_max_ms",
+                f"is {shortest}, must be more than raft.election_timeout_min_ms ({shortest}): "
+                f"equal timeouts split every vote (experiments: lab.equal_timeouts)",
+            )
+        ]

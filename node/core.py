@@ -199,6 +199,8 @@ class Core:
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+        if config.lab.equal_timeouts:
+            self.log.warning("equal election timeouts allowed", reason="votes split: lab only")
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current

@@ -121,6 +121,8 @@ class FaultConfig:
     """delay: one way; slow_fsync: each sync; clock: the offset; flap: half a period."""
     share: float = 0.1
     """loss: of the segments."""
+    until_leader: bool = False
+    """Not healed, after for_s, before somebody leads again: who comes back must not vote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +162,10 @@ class Experiment:
     chaos: ChaosConfig | None = None
     bounds: Bounds = field(default_factory=Bounds)
     sweep: dict[str, Any] = field(default_factory=dict)
-    """[sweep] key, values: what `lab sweep` changes, and `lab run` too when it is there."""
+    """[sweep] key, values: what `lab sweep` changes, and `lab run` too when it is there; panels:
+    which of the values are drawn together (all in one when left out)."""
     paper: dict[str, float] = field(default_factory=dict)
-    """[paper]: medians that somebody published, drawn beside ours."""
+    """[paper]: "value, median" = 287.0: what somebody published, drawn beside ours."""
 
     @property
     def kinds(self) -> set[str]:
@@ -285,6 +288,13 @@ def _judge(experiment: Experiment) -> list[str]:
         problems.append("faults: member goes with no fault of wires")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
-    if experiment.sweep and set(experiment.sweep) != {"key", "values"}:
-        problems.append("sweep: takes key and values")
+    if experiment.sweep:
+        problems += _judge_sweep(experiment.sweep)
     return problems
+
+
+def _judge_sweep(sweep: dict[str, Any]) -> list[str]:
+    if not {"key", "values"} <= set(sweep) <= {"key", "values", "panels"}:
+        return ["sweep: takes key, values, and panels"]
+    drawn = [label for panel in sweep.get("panels", ()) for label in panel]
+    return [f"sweep.panels: {each!r} is no value" for each in drawn if each not in sweep["values"]]

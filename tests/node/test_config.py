@@ -104,6 +104,12 @@ def test_fast_toml_has_the_times_of_the_contract() -> None:
 # --- what is read ------------------------------------------------------------------------
 
 
+def test_equal_timeouts_are_for_experiments_only(tmp_path: Path) -> None:
+    equal = "raft.election_timeout_max_ms=300"
+    assert "lab.equal_timeouts" in problems(tmp_path, MINIMAL, equal)["raft.election_timeout_max_ms"]
+    assert load(tmp_path, MINIMAL, equal, "lab.equal_timeouts=true").raft.heartbeat_ms == 60
+
+
 def test_a_minimal_file_is_enough(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL)
     assert config.node == NodeSection(id="n1", data_dir=Path("data/n1"))
@@ -216,6 +222,12 @@ def test_all_problems_are_reported_at_once_by_key(tmp_path: Path) -> None:
         pytest.param(["raft.heartbeat_ms=200"], "raft.heartbeat_ms", "half of", id="heartbeat"),
         pytest.param(
             ["raft.election_timeout_max_ms=300"],
+            "raft.election_timeout_max_ms",
+            "must be more than",
+            id="no span",
+        ),
+        pytest.param(
+            ["raft.election_timeout_max_ms=200", "lab.equal_timeouts=true"],
             "raft.election_timeout_max_ms",
             "must be more than",
             id="span",
