@@ -219,6 +219,7 @@ class Core:
             + 4 * config.peer.frame_bytes_max
             + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
+            listen=config.lab.listen,
             log=self.log,
             events=LinkEvents(
                 up=self._link_up,

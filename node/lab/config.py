@@ -67,6 +67,8 @@ class ClusterConfig:
     """`"raft.heartbeat_ms" = 30`: wins over the file."""
     wires: str = "proxy"
     """How wires are cut: "proxy", or "namespaces" (root only)."""
+    delay_ms: Span = (0.0, 0.0)
+    """How long anything between two nodes takes, one way, all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,8 @@ class Experiment:
     @property
     def needs_wires(self) -> bool:
         """Whether peers have to talk through proxies."""
-        return bool(self.kinds & set(WIRE_FAULTS)) or self.cluster.wires == "namespaces"
+        real = self.cluster.wires == "namespaces" or any(self.cluster.delay_ms)
+        return real or bool(self.kinds & set(WIRE_FAULTS))
 
     @property
     def needs_doors(self) -> bool:
@@ -281,11 +284,6 @@ def _judge(experiment: Experiment) -> list[str]:
             problems.append("chaos.weights: is empty")
     if experiment.cluster.wires not in ("proxy", "namespaces"):
         problems.append("cluster.wires: must be proxy or namespaces")
-    elif experiment.cluster.wires == "namespaces" and experiment.kinds & {"delay", "loss"}:
-        problems.append("cluster.wires: delay and loss need the proxies")
-    if "member" in experiment.kinds and experiment.needs_wires:
-        # A roster names real addresses: whoever is added would be dialled past the proxies.
-        problems.append("faults: member goes with no fault of wires")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
     if experiment.sweep:

@@ -241,6 +241,8 @@ def test_all_problems_are_reported_at_once_by_key(tmp_path: Path) -> None:
         pytest.param(
             ["raft.batch_bytes_max=5_000_000"], "raft.batch_bytes_max", "at most", id="batch"
         ),
+        pytest.param(["lab.peer_listen=0.0.0.0:1"], "lab.peer_listen", "loopback", id="listen"),
+        pytest.param(["lab.peer_listen=here"], "lab.peer_listen", "look like", id="listen where"),
         pytest.param(["node.id=n7"], "node.id", "no member: n1", id="foreign id"),
         pytest.param(["raft.heartbeat=1"], "raft.heartbeat", "did you mean", id="unknown key"),
         pytest.param(["craft.heartbeat=1"], "craft.heartbeat", "did you mean raft", id="section"),
