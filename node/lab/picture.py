@@ -9,6 +9,7 @@ Proved by: tests/lab/test_report.py
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -91,10 +92,11 @@ def write_distributions(path: Path, title: str, panels: Sequence[Distribution]) 
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         else:
             axis.set_xlim(left=0)
-        right = axis.get_xlim()[1]
+        left, right = axis.get_xlim()
         for row, (name, value) in enumerate(paper.items()):
             axis.axvline(value, color=GREY, ls="--", lw=1)
-            aside = "right" if value > right * (0.5 if log else 0.75) else "left"
+            low, here, high = (math.log(max(each, 1.0)) if log else each for each in (left, value, right))
+            aside = "right" if here - low > 0.7 * (high - low) else "left"
             axis.text(
                 value,
                 0.03 + 0.06 * row,
@@ -103,7 +105,7 @@ def write_distributions(path: Path, title: str, panels: Sequence[Distribution]) 
                 color=RED,
                 ha=aside,
             )
-        axis.legend(fontsize=8, frameon=False, loc="center right")
+        axis.legend(fontsize=8, loc="center right", edgecolor="none", framealpha=1.0)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=_DPI)
     return True

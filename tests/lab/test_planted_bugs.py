@@ -35,12 +35,12 @@ FileStateMachine.get_many = lambda self, keys: list(map(seen, keys, get_many(sel
 
 LOST_WRITE = """
 # Now and then a write is acknowledged and nothing is stored, on all replicas alike.
-from statemachine import rules_strings
-inner = rules_strings.assign
-def assign(keys, *rest):
-    if keys.revision % 30 != 7:
-        inner(keys, *rest)
-rules_strings.assign = assign
+from statemachine.keyspace import Keyspace
+inner = Keyspace.assign_many
+def assign_many(self, keys, values):
+    if self.revision % 30 != 7:
+        inner(self, keys, values)
+Keyspace.assign_many = assign_many
 """
 
 DOUBLE_APPLY = """
