@@ -25,8 +25,8 @@ class LabSection(Section):
     clock be shifted. Empty = there is no such door. Costs one more call for each fsync."""
 
     peer_listen: str = setting("")
-    """Listen for peers at this address ("127.0.0.1:8101") instead of this node's own member's: there
-    sits a proxy of the laboratory. Empty = at the member's own."""
+    """Listen for peers at this address ("127.0.0.1:8101") instead of this node's own member's:
+    there sits a proxy of the laboratory. Empty = at the member's own."""
 
     equal_timeouts: bool = setting(False)
     """Take raft.election_timeout_max_ms equal to the shortest one: without randomness votes split

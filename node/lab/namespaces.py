@@ -46,7 +46,7 @@ def why_not() -> str | None:
         return "namespaces need root"
     if not files.has_program("ip"):
         return "namespaces need the program `ip` (Debian: iproute2)"
-    if not os.path.exists(TUN_PATH):  # noqa: PTH110 - no file: a device
+    if not os.path.exists(TUN_PATH):
         return f"namespaces need {TUN_PATH} (the kernel's module tun)"
     return None
 

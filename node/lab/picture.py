@@ -95,7 +95,9 @@ def write_distributions(path: Path, title: str, panels: Sequence[Distribution]) 
         left, right = axis.get_xlim()
         for row, (name, value) in enumerate(paper.items()):
             axis.axvline(value, color=GREY, ls="--", lw=1)
-            low, here, high = (math.log(max(each, 1.0)) if log else each for each in (left, value, right))
+            low, here, high = (
+                math.log(max(each, 1.0)) if log else each for each in (left, value, right)
+            )
             aside = "right" if here - low > 0.7 * (high - low) else "left"
             axis.text(
                 value,

@@ -22,7 +22,8 @@ node of ours is hung up on. The two directions of a pair are set one by one.
     loss    a chunk is lost with this probability, and comes, with all behind it, one
             retransmission timeout later (200 ms, Linux's shortest): what loss is under TCP
 
-What it is not: packets (node.lab.switch is). Nor TLS between peers: a hello must be readable. There is no reordering, no duplication and no RST from the middle.
+What it is not: packets (node.lab.switch has those): there is no reordering, no duplication and no
+RST from the middle. Nor is it for TLS between peers: a hello must be readable.
 
 Proved by: tests/lab/test_proxy.py
 """

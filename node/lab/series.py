@@ -22,7 +22,7 @@ from node.lab.clock import RunClock
 from node.lab.config import Experiment
 from node.lab.connection import Server
 from node.lab.foreign import ClusterFailed
-from node.lab.linear import BROKEN, UNDECIDED, VALID
+from node.lab.linear import BROKEN, UNDECIDED
 from node.lab.report import values_of, write_report
 from node.lab.run import run_once
 from node.lab.stage import Progress, Run, worst

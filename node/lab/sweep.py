@@ -134,7 +134,9 @@ def _table(series: Mapping[str, Sequence[float]], paper: Mapping[str, float]) ->
         cells += [f"{each:,.0f}" for each in shown]
         if paper:
             beside = published(paper, [label])
-            cells.append("; ".join(f"{name.partition(', ')[2]} {beside[name]:,.0f}" for name in beside))
+            cells.append(
+                "; ".join(f"{name.partition(', ')[2]} {beside[name]:,.0f}" for name in beside)
+            )
         numbers = "".join(f'<td class="number">{each}</td>' for each in cells)
         rows.append(f"<tr><td>{label}</td>{numbers}</tr>")
     head = "".join(f'<th class="number">{each}</th>' for each in titles)

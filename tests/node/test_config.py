@@ -106,7 +106,9 @@ def test_fast_toml_has_the_times_of_the_contract() -> None:
 
 def test_equal_timeouts_are_for_experiments_only(tmp_path: Path) -> None:
     equal = "raft.election_timeout_max_ms=300"
-    assert "lab.equal_timeouts" in problems(tmp_path, MINIMAL, equal)["raft.election_timeout_max_ms"]
+    assert (
+        "lab.equal_timeouts" in problems(tmp_path, MINIMAL, equal)["raft.election_timeout_max_ms"]
+    )
     assert load(tmp_path, MINIMAL, equal, "lab.equal_timeouts=true").raft.heartbeat_ms == 60
 
 
