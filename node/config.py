@@ -181,6 +181,7 @@ class Config:
         found: Problems = []
         for name in SECTIONS:
             found += getattr(self, name).problems(name)
+        found += self.lab.timeout_problems(self.raft)
         found += member_problems(self.members)
         own = next((member for member in self.members if member.id == self.node.id), None)
         if own is None:

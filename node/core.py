@@ -199,6 +199,8 @@ class Core:
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+        if config.lab.equal_timeouts:
+            self.log.warning("equal election timeouts allowed", reason="votes split: lab only")
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current
@@ -217,6 +219,7 @@ class Core:
             + 4 * config.peer.frame_bytes_max
             + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
+            listen=config.lab.listen,
             log=self.log,
             events=LinkEvents(
                 up=self._link_up,

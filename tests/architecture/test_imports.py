@@ -39,7 +39,7 @@ DOORS = {
     "socket": {"node.server", "node.transport", "node.links", "node.client", "node.lab.plan"},
     "ssl": {"node.server", "node.client", "node.tls"},
     "cryptography": {"node.certificates"},
-    "fcntl": {"statemachine.fs"},
+    "fcntl": {"statemachine.fs", "node.lab.switch"},
     "shutil": {"statemachine.fs", "node.lab.files"},
     "pickle": set(),
 }
