@@ -38,6 +38,8 @@ class Record:
     """Revision of the last change, of the deadline as well."""
     deadline_ms: int | None
     """Absolute. None: the key has no lease."""
+    lease: int = 0
+    """The id of the lease that it hangs on with others, whose deadline this is. 0: none."""
 
 
 @dataclass(slots=True)

@@ -211,6 +211,14 @@ class Records:
                 return None
         return self._base.record(key)
 
+    def modified(self, key: bytes) -> int:
+        """The revision of the last change of a key that is here."""
+        if self._top is None:
+            return self._base.modified[key]
+        record = self.record(key)
+        assert record is not None
+        return record.modified
+
     def deadline_ms(self, key: bytes) -> int | None:
         """None: no deadline, or no such key."""
         if self._top is None:

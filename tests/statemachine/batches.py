@@ -44,6 +44,18 @@ def persist(key: bytes) -> WriteCommand:
     return WriteCommand(persist=WriteCommand.Persist(key=key))
 
 
+def grant(ttl_ms: int, lease_id: int = 0) -> WriteCommand:
+    return WriteCommand(grant_lease=WriteCommand.GrantLease(ttl_ms=ttl_ms, id=lease_id))
+
+
+def keep_alive(lease_id: int) -> WriteCommand:
+    return WriteCommand(keep_lease_alive=WriteCommand.KeepLeaseAlive(id=lease_id))
+
+
+def revoke(lease_id: int) -> WriteCommand:
+    return WriteCommand(revoke_lease=WriteCommand.RevokeLease(id=lease_id))
+
+
 def flush() -> WriteCommand:
     return WriteCommand(flush=WriteCommand.Flush())
 
