@@ -1,4 +1,4 @@
-"""When keys are due: deadlines of their own (leases.py) and grants they hang on (grants.py), as one.
+"""When keys are due: deadlines of their own (leases.py) and grants that they hang on (grants.py).
 
     due       None: never     > 0: a deadline of its own, in ms     < 0: minus the serial of a
               grant, and with it the grant's deadline, whatever it is by then

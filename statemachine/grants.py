@@ -87,9 +87,7 @@ class Grants:
             (grant.deadline_ms, serial) for serial, grant in self._by_serial.items()
         )
         # id -> serial: of two with one id the later, as the earlier has ended.
-        self._serials = SortedDict(
-            {grant.id: serial for serial, grant in self._by_serial.items()}
-        )
+        self._serials = SortedDict({grant.id: serial for serial, grant in self._by_serial.items()})
         self.attached = SortedList([_SERIAL.pack(serial) + key for serial, key in attached])
 
     def parts(self) -> GrantParts:
@@ -205,9 +203,7 @@ class Grants:
 
     def due_count(self, clock_ms: int) -> int:
         """How many keys hang on grants that have ended: 3 us for each such grant."""
-        spans = (
-            self._span(serial) for _, serial in self._order.irange(None, (clock_ms + 1, 0))
-        )
+        spans = (self._span(serial) for _, serial in self._order.irange(None, (clock_ms + 1, 0)))
         return sum(stop - start for start, stop in spans)
 
     # What a reader is told.

@@ -1,4 +1,4 @@
-"""The history: what was done to keys lately, in order, for those who watch. Bounded, of one replica.
+"""The history: what was done to keys lately, in order, for those who watch. Bounded.
 
     revision 41   set    [a b]  [1 2]  [- 0]      a run: operation, keys, values, previous values
     revision 43   del    [a]    [-]    [1]        of one revision there may be several
@@ -9,11 +9,11 @@
     expire     its time, or its lease, is over    flush    all keys at once; the key is b""
     deadline   only when it is due has changed
 
-Whoever has been told everything up to revision r goes on with `since(r + 1)`, if r + 1 >= first; else
-what lies between is gone (compacted) and the keys have to be read again. The oldest runs go when
+Whoever has been told everything up to revision r goes on with `since(r + 1)`, if r + 1 >= first;
+else what lies between is gone (compacted) and the keys have to be read again. The oldest runs go when
 there are more than entries_max keys or bytes_max bytes, whole revisions at a time.
 
-It is not part of the state: no rule reads it, and no digest or image holds it. It begins behind the
+It is one replica's, and not part of the state: no rule reads it, and no digest or image holds it. It begins behind the
 image that the state came from, so replaying the WAL fills it and installing a snapshot empties it.
 
 Cost: a batch of plain writes is noted in columns; 0.15 us a key, most of it for the previous value.
@@ -82,8 +82,8 @@ class Run:
 class History:
     """See above. Not thread-safe."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_entries", "_entries_max", "_revisions", "_runs", "_start",
-                 "first")  # fmt: skip
+    __slots__ = ("_bytes", "_bytes_max", "_entries", "_entries_max", "_revisions", "_runs",
+                 "_start", "first")  # fmt: skip
 
     def __init__(self, config: HistoryConfig | None = None, first: int = 1) -> None:
         config = config or HistoryConfig()
@@ -137,7 +137,7 @@ class History:
             runs[start] = _FORGOTTEN  # Lets go of its values now.
             start += 1
         # The rest of a revision that was begun is of use to nobody.
-        while runs[start].revision < self.first:
+        while start < len(runs) and runs[start].revision < self.first:
             self._bytes -= runs[start].size_bytes
             self._entries -= len(runs[start].keys)
             runs[start] = _FORGOTTEN

@@ -97,9 +97,7 @@ class FileStateMachine(Reads):
             self._lock = self._disk.lock(self._paths.lock)
         try:
             self._history = History(history)
-            recovered = recover(
-                self._disk, self._paths, wal, monotonic or _no_time, self._history
-            )
+            recovered = recover(self._disk, self._paths, wal, monotonic or _no_time, self._history)
             self._archive = Archive(self._disk, self._paths, checkpoint, recovered)
         except BaseException:
             if self._lock is not None:

@@ -70,7 +70,7 @@ class Removals:
         self._revisions.clear()
 
     def was_there_since(self, key: bytes, seen: int) -> bool:
-        """Whether a key that is not there, and was not at index `seen`, may have been in between."""
+        """Whether a key that is not there, nor was at index `seen`, may have been in between."""
         if seen < self._floor:
             return True
         return self._revisions.get(google_crc32c.value(key), 0) > seen

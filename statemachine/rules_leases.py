@@ -4,12 +4,11 @@
     keep_lease_alive   its time to live, which it has again in full; or NOLEASE
     revoke_lease       1, or 0: there is none
 
-What happens to a key that hangs on a lease, when
-    it is set without KEEPTTL or LEASE, gets a deadline of its own, or is persisted   it hangs on none
-    it is changed in place (INCR, APPEND ...), or set with KEEPTTL                    as it did
-    it is renamed or copied                                                           the new one too
-    all keys are flushed                                                              the lease stays
-    the lease ends                                                   it is there for nobody from then on
+A key that hangs on a lease
+    is set without KEEPTTL or LEASE, gets a deadline of its own, is persisted: it hangs on none
+    is changed in place (INCR, APPEND ...), or set with KEEPTTL: it hangs on it as before
+    is renamed or copied: the other one hangs on it, too
+    goes with all keys (FLUSHALL): the lease stays
 
 Invariants: as in rules.py. A lease ends by the replicated clock alone: at its deadline it is
 there for nobody, whether or not a batch has swept it. A time beyond TIME_MS_MAX is refused.

@@ -33,9 +33,7 @@ class Model:
 
     def copy(self) -> Model:
         other = Model()
-        other.__dict__.update(
-            {name: copy.copy(value) for name, value in self.__dict__.items()}
-        )
+        other.__dict__.update({name: copy.copy(value) for name, value in self.__dict__.items()})
         return other
 
     def advance(self, now: int) -> None:

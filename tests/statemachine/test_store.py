@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dataclasses import replace
 
+import pytest
+
 from statemachine.commands import BATCH_HEADER, BATCH_VERSION, TIME_MS_MAX, wrap_command
+from statemachine.errors import Fatal, Rejected
 from statemachine.grants import Grant, GrantParts
 from statemachine.removals import RemovalParts
-from statemachine.errors import Fatal, Rejected
 from statemachine.store import DUPLICATE, GAP, NotRun, Refusal, Store
 from tests.statemachine.batches import (
     add,
@@ -221,9 +221,7 @@ def test_the_digest_covers_all_that_is_stored() -> None:
     modified.columns.modified[b"a"] = 9
     variants += [created, modified]
     grants = [Grant(7, 100, 105), Grant(7, 101, 105), Grant(7, 100, 106), Grant(8, 100, 105)]
-    variants += [
-        replace(variants[2], grants=GrantParts(3, {2: grant})) for grant in grants
-    ]
+    variants += [replace(variants[2], grants=GrantParts(3, {2: grant})) for grant in grants]
     on_grant = parts_of(values, {b"a": -2}, 5, origins)
     variants += [
         replace(on_grant, grants=GrantParts(3, {2: grants[0]})),
