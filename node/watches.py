@@ -14,9 +14,9 @@ the same on all.
 
 A watch is up to date or behind. Up to date: `deliver` tells it what was just applied. Behind (it
 asked for the past, or its client does not read): nothing is made for it. `feed` reads on for it in
-the history, a slice at a time, whenever its client has room. So a slow client costs the history that is
-there anyway, and one socket's buffer; when the history no longer reaches back to where it stands,
-its watch ends with a frame that says so (COMPACTED).
+the history, a slice at a time, whenever its client has room. So a slow client costs the history
+that is there anyway, and one socket's buffer; when the history no longer reaches back to where it
+stands, its watch ends with a frame that says so (COMPACTED).
 
 Invariants: revisions rise from frame to frame of a watch; none is left out between FROM and the
 last frame, or the watch ends; a frame is pushed after the tick that applied it and before the

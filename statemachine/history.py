@@ -10,11 +10,12 @@
     deadline   only when it is due has changed
 
 Whoever has been told everything up to revision r goes on with `since(r + 1)`, if r + 1 >= first;
-else what lies between is gone (compacted) and the keys have to be read again. The oldest runs go when
-there are more than entries_max keys or bytes_max bytes, whole revisions at a time.
+else what lies between is gone (compacted) and the keys have to be read again. The oldest runs go
+when there are more than entries_max keys or bytes_max bytes, whole revisions at a time.
 
-It is one replica's, and not part of the state: no rule reads it, and no digest or image holds it. It begins behind the
-image that the state came from, so replaying the WAL fills it and installing a snapshot empties it.
+It is one replica's, and not part of the state: no rule reads it, no digest or image holds it. It
+begins behind the image that the state came from, so replaying the WAL fills it and installing a
+snapshot empties it.
 
 Cost: a batch of plain writes is noted in columns; 0.15 us a key, most of it for the previous value.
 

@@ -44,7 +44,7 @@ class Refusal:
     """The result of a command that is wrong on every replica alike. Counts as applied."""
 
     code: str
-    """"ERR"; of leases "NOLEASE" and "LEASEEXISTS"; "WRONGTYPE" is kept for when there are types."""
+    """"ERR"; of leases "NOLEASE" and "LEASEEXISTS". WRONGTYPE is kept for when there are types."""
     text: str
     """In Redis's words."""
 

@@ -105,7 +105,8 @@ def test_a_writer_that_watches_is_told_before_it_is_answered(
     watcher = Watcher(frontend)
     watcher.run("TRI.WATCH", "KEY", "k")
     said = watcher.run("SET", "k", "v")
-    assert said.startswith(b">4\r\n") and said.endswith(b"+OK\r\n")
+    assert said.startswith(b">4\r\n")
+    assert said.endswith(b"+OK\r\n")
 
 
 def test_in_resp2_a_watcher_may_do_little_else(service: FakeService, frontend: Frontend) -> None:
@@ -182,7 +183,7 @@ def test_a_client_that_does_not_read_is_told_the_rest_when_it_does(
     watcher.run("TRI.WATCH", "PREFIX", "")
     watcher.run("TRI.WATCH", "KEY", "k")
     watcher.session.pause_writing()
-    for number in range(20):
+    for _ in range(20):
         writer.run("SET", "k", "x" * 20_000)
     assert watcher.take() == b""
     watcher.session.resume_writing()
@@ -252,7 +253,7 @@ def test_a_long_past_is_told_in_slices(service: FakeService, frontend: Frontend)
     calls: list[Any] = []
     frontend.watches.call_soon = calls.append
     writer, watcher = Client(service, frontend), Watcher(frontend)
-    for number in range(40):
+    for _ in range(40):
         writer.run("SET", "k", "x" * 50_000)
     watcher.ask("TRI.WATCH", "KEY", "k", "FROM", 1)
     told = watcher.told()

@@ -6,7 +6,9 @@ import copy
 from typing import Any
 
 from statemachine.commands import BatchBuilder, WriteCommand, stamp
+from statemachine.grants import GrantParts
 from statemachine.layer import Columns
+from statemachine.removals import RemovalParts
 from statemachine.store import Outcome, Result, Store, StoreParts
 
 
@@ -91,11 +93,19 @@ def parts_of(
     clock_ms: int = 0,
     origins: dict[bytes, tuple[int, int]] | None = None,
     revision: int = 1,
+    grants: GrantParts | None = None,
+    removals: RemovalParts | None = None,
 ) -> StoreParts:
     """Parts in which every key was made and last changed at one revision."""
     revisions = dict.fromkeys(values, revision)
     columns = Columns.of(dict(values), revisions, revisions.copy(), dict(deadlines or {}))
-    return StoreParts(columns, clock_ms, dict(origins or {}))
+    return StoreParts(
+        columns,
+        clock_ms,
+        dict(origins or {}),
+        grants or GrantParts(),
+        removals or RemovalParts(),
+    )
 
 
 def apply(store: Store, *commands: WriteCommand, now_ms: int = 0) -> list[Result]:
