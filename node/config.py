@@ -2,7 +2,7 @@
 
     [node]                  who am I, where is my data
     [[cluster.members]]     everybody, me included: id and three addresses
-    [raft] [journal] ...    node.config_sections
+    [raft] [journal] ...    node.config_sections, config_limits, config_lab
 
     Config.load(path, ["raft.heartbeat_ms=30"]) -> Config     or ConfigError
     Config(node=..., members=..., raft=...)     -> Config     or ConfigError
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.config_lab import LabSection
+from node.config_limits import HistorySection, LimitsSection
 from node.config_members import (
     MEMBERS_MAX,
     Address,
@@ -53,7 +54,6 @@ from node.config_sections import (
     ClientSection,
     DiskSection,
     JournalSection,
-    LimitsSection,
     LogSection,
     PeerSection,
     RaftSection,
@@ -72,6 +72,7 @@ __all__ = [
     "ClientSection",
     "Config",
     "DiskSection",
+    "HistorySection",
     "JournalSection",
     "LabSection",
     "LimitsSection",
@@ -107,6 +108,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "checkpoint": CheckpointSection,
     "client": ClientSection,
     "limits": LimitsSection,
+    "history": HistorySection,
     "disk": DiskSection,
     "peer": PeerSection,
     "log": LogSection,
@@ -127,6 +129,7 @@ class Config:
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     client: ClientSection = field(default_factory=ClientSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    history: HistorySection = field(default_factory=HistorySection)
     disk: DiskSection = field(default_factory=DiskSection)
     peer: PeerSection = field(default_factory=PeerSection)
     log: LogSection = field(default_factory=LogSection)

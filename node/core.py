@@ -64,6 +64,7 @@ from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
+from statemachine.history import HistoryConfig
 
 __all__ = ["Core"]
 
@@ -144,6 +145,9 @@ class Core:
                 entries=config.checkpoint.entries,
                 bytes=config.checkpoint.bytes,
                 interval_ms=config.checkpoint.interval_ms,
+            ),
+            history=HistoryConfig(
+                bytes_max=config.history.bytes_max, entries_max=config.history.entries_max
             ),
             disk=self._disk,
             monotonic=self._clock.monotonic,
