@@ -135,6 +135,29 @@ class Client:
         """
         return self._call(words)
 
+    def write_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
+        """Send several commands at once; their replies, in order.
+
+        Raises: as `write`, for the first that fails; what became of the others is not told, so
+            send only what may be sent again. NotLeader is raised and not followed.
+        """
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            raise OutcomeUnknown(f"{self.address}: the connection broke: {error}") from error
+        answers: list[Any] = []
+        failure: Exception | None = None
+        for _ in commands:
+            try:
+                answers.append(self._answer())
+            except (OutcomeUnknown, Rejected, Unavailable, NotLeader) as error:
+                failure = failure or error
+                if isinstance(error, OutcomeUnknown):
+                    break
+        if failure is not None:
+            raise failure
+        return answers
+
     def _call(self, words: Sequence[bytes | str | int]) -> Any:
         for _ in range(REDIRECTS_MAX):
             try:
@@ -150,6 +173,12 @@ class Client:
     def _exchange(self, words: Sequence[bytes | str | int]) -> Any:
         try:
             self._connection.send_command(*words)
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            raise OutcomeUnknown(f"{self.address}: the connection broke: {error}") from error
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
             return self._connection.read_response()
         except exceptions.ResponseError as error:
             raise _translated(error) from error
