@@ -1,7 +1,7 @@
 """Backups: the whole state of a cluster at one revision, as one file that vouches for itself.
 
-    fetch(addresses, ...)  TRI.BACKUP BEGIN, READ ... -> FILE.tmp -> fsync -> FILE   `trimaran backup`
-    check(FILE)            every block, every count, the SHA-256                     `trimaran verify`
+    fetch(addresses, ...)  TRI.BACKUP BEGIN, READ ... -> FILE.tmp -> fsync -> FILE
+    check(FILE)            every block, every count, the SHA-256
 
 FILE is an image (statemachine/FORMAT.md), byte for byte the snapshot that the node made: its keys
 in order, revisions, deadlines. It names no node and no address.

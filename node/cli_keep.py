@@ -1,4 +1,4 @@
-"""The commands that keep a cluster's data: backup, restore, export, import, recover. Words to calls.
+"""backup, restore, export, import, recover: the commands that keep data. Words to calls.
 
 Each returns the exit code; errors leave as they are (node.cli turns them into lines and codes).
 Every one of them is fit for cron: 0 means that it was done, all of it, durably.
