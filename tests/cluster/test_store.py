@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -154,11 +155,13 @@ def test_what_is_cancelled_leaves_no_answer_behind_for_the_next_request() -> Non
     async def scenario() -> None:
         asked = asyncio.Event()
         connections = 0
+        serving: list[Any] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal connections
             connections += 1
             mine = connections
+            serving.append(asyncio.current_task())
             while data := await reader.read(1_000):
                 if b"SLOW" in data:
                     asked.set()
@@ -167,6 +170,7 @@ def test_what_is_cancelled_leaves_no_answer_behind_for_the_next_request() -> Non
                 else:  # whatever redis-py says first
                     writer.write(b"+OK\r\n" * data.count(b"*"))
             writer.close()
+            await writer.wait_closed()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with aio.Store(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
@@ -177,5 +181,6 @@ def test_what_is_cancelled_leaves_no_answer_behind_for_the_next_request() -> Non
                 await slow
             assert await store.call("FAST") == 2, "on a new connection"
         server.close()
+        await asyncio.gather(*serving)
 
     asyncio.run(scenario())
