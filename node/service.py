@@ -29,7 +29,8 @@ from node.roster import REMOVED
 from node.transfer import Transfer
 from node.upkeep import Upkeep
 from statemachine import FileStateMachine
-from statemachine.commands import BatchBuilder
+from statemachine.commands import BatchBuilder, SnapshotMetadata
+from statemachine.fs import ReadFile
 from statemachine.history import History
 from statemachine.keyspace import Change
 
@@ -196,6 +197,10 @@ class Service:
     def snapshot(self, waiter: Waiter) -> None:
         """Make a snapshot; the waiter gets [b"index-term"]."""
         self._upkeep.snapshot(waiter)
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        """The newest snapshot in its own place, to be read; the caller closes it."""
+        return self.machine.open_snapshot()
 
     def digest(self) -> tuple[int, str]:
         """Index of the last batch applied, and SHA-256 (hex) of the whole state."""
