@@ -22,3 +22,7 @@ class LabSection(Section):
     door: str = setting("")
     """Path of a Unix socket at which the disk can be made slow, full or broken and the wall
     clock be shifted. Empty = there is no such door. Costs one more call for each fsync."""
+
+    panel: str = setting("")
+    """Where the laboratory's page is (host:port, set by `trimaran cluster --lab`): this node's own
+    dashboard leads there. Empty = there is none. The node itself can do nothing that it can."""
