@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from node.backend import Backend, Machine
 from node.config import Config
+from node.meters import CommandMeter
 from node.pubsub import PubSub
 from node.reads import Level
 from node.watches import Watch, Watches
@@ -141,6 +142,7 @@ class Frontend:
         """Resumes what CLIENT PAUSE holds up."""
         self.connections: dict[int, Connection] = {}
         self.last_id = 0
+        self.meter = CommandMeter()
         self.connections_total = 0
         self.rejected_total = 0
         self.commands_total = 0

@@ -50,8 +50,9 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog
+from node.logs import EventLog, Watch
 from node.membership import MEMBERS_FILE, Membership, Removed
+from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.roster import Roster
@@ -78,6 +79,7 @@ class Core:
     Args:
         on_failure: told once of the error that ended the core.
         drain: lets clients go with their answers, before a removed node ends.
+        watch: told every event that is logged (node.logs).
 
     Raises:
         ConfigError, Fatal: the data directory is not ours, not sound, or in use.
@@ -92,9 +94,12 @@ class Core:
         rng: random.Random,
         on_failure: Callable[[Exception], None],
         drain: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
-        self.log = EventLog(config.node.id)
+        self.log = EventLog(config.node.id, watch)
+        self.lag = Histogram()
+        """By how much the timer came late (s): how long this process did something else."""
         self._loop = asyncio.get_running_loop()
         self._disk = disk
         self._clock = clock
@@ -261,6 +266,7 @@ class Core:
                 settled=self.membership.settle,
             ),
         )
+        self.log.place = lambda: (self.raft.term(), self.raft.applied_index())
         self.transport.watch(self.membership)
         self.introductions = Introductions(
             self.membership,
@@ -481,6 +487,7 @@ class Core:
         now_s = self._clock.monotonic()
         late_s = now_s - self._ticked_s - TICK_S
         self._ticked_s = now_s
+        self.lag.observe(max(late_s, 0.0))
         if late_s * 1000 > self.config.raft.heartbeat_ms:
             self.log.warning("loop was blocked", ms=round(late_s * 1000))
 

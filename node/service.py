@@ -74,9 +74,12 @@ class Service:
         self.now_ms = raft.now_ms
         self._told: Callable[[Sequence[Change]], None] | None = None
         self._tell_watches: Callable[[], None] | None = None
+        self.reads_total = dict.fromkeys(Level, 0)
+        """Runs of reads that were asked for, by level."""
 
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read, or send the client to the leader."""
+        self.reads_total[level] += 1
         moved = self.redirect() if level is not Level.EVENTUAL else None
         if moved is not None:
             waiter.fail(moved)

@@ -232,6 +232,11 @@ class Keyspace:
         """What `assign` takes to leave that as it is."""
         return None if self._is_backlog(key) else self._records.deadline_ms(key)
 
+    @property
+    def leases_count(self) -> int:
+        """How many keys have a deadline."""
+        return len(self._leases)
+
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""
         return self._dues.next_deadline_ms()

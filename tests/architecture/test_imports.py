@@ -35,6 +35,7 @@ DOORS = {
     "rich": {"node.cli_status", "node.lab.show"},
     "hiredis": {"node.resp", "node.lab.connection"},
     "matplotlib": {"node.lab.picture"},
+    "h11": {"node.web"},
     "uvloop": {"node.cli"},
     "socket": {"node.server", "node.transport", "node.links", "node.client", "node.lab.plan"},
     "ssl": {"node.server", "node.client", "node.tls"},
