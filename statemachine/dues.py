@@ -35,9 +35,9 @@ class Dues:
         self._leases = Leases({key: due for key, due in dues.items() if due >= 0})
         self.grants = Grants(grants, ((-due, key) for key, due in dues.items() if due < 0))
 
-    def __bool__(self) -> bool:
-        """Whether any key is in an index."""
-        return bool(self._leases or self.grants.attached)
+    def __len__(self) -> int:
+        """How many keys are in an index."""
+        return len(self._leases) + self.grants.attached
 
     def enter(self, key: bytes, due: int | None) -> None:
         """The key, which is in neither, is due then."""

@@ -235,7 +235,7 @@ class Keyspace:
     @property
     def leases_count(self) -> int:
         """How many keys have a deadline."""
-        return len(self._leases)
+        return len(self._dues)
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""
