@@ -37,7 +37,7 @@ class Dues:
 
     def __len__(self) -> int:
         """How many keys are in an index."""
-        return len(self._leases) + self.grants.attached
+        return len(self._leases) + len(self.grants.attached)
 
     def enter(self, key: bytes, due: int | None) -> None:
         """The key, which is in neither, is due then."""
