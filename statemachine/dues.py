@@ -10,7 +10,7 @@ in one order on every replica: deadlines of their own first, soonest first, then
 
 Does not: remove records, know values, or tell time.
 
-Proved by: tests/statemachine/test_keyspace.py, test_rules_grants.py, test_store_model.py
+Proved by: tests/statemachine/test_keyspace.py, test_grants.py, test_store_model.py
 """
 
 from __future__ import annotations
