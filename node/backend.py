@@ -23,8 +23,9 @@ from typing import Any, Protocol
 
 from node.config import Member
 from node.reads import Level
-from statemachine.commands import BatchBuilder
+from statemachine.commands import BatchBuilder, SnapshotMetadata
 from statemachine.entries import Scan
+from statemachine.fs import ReadFile
 from statemachine.grants import Lease
 from statemachine.history import History
 from statemachine.keyspace import Change
@@ -116,6 +117,10 @@ class Backend(Protocol):
 
     def snapshot(self, waiter: Waiter) -> None:
         """Write a snapshot; resolves with b"index-term" once it is durable."""
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        """The newest snapshot, to be read; the caller closes it."""
+        ...
 
     def add_member(self, member: Member, waiter: Waiter) -> None:
         """Seat a learner; resolves with the index of the entry once it is committed."""

@@ -11,9 +11,9 @@
 Invariants:
   A Config that exists can be run with: every way of making one runs `problems`.
   ConfigError holds ALL problems, each with the key it is about; nothing starts before.
-  Without TLS or a shared secret every peer address is loopback; without a password the own
-  client and HTTP addresses are. A name other than `localhost` never counts as loopback:
-  what it resolves to can change after it was checked.
+  Without TLS or a shared secret every peer address is loopback; without a password the own client
+  address is, without a token the own HTTP address. A name other than `localhost` never counts as
+  loopback: what it resolves to can change after it was checked.
   Secrets are not in repr().
 
 A crash leaves nothing behind: nothing is written here.
@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from node.config_http import HttpSection
 from node.config_lab import LabSection
 from node.config_limits import HistorySection, LimitsSection
 from node.config_members import (
@@ -73,6 +74,7 @@ __all__ = [
     "Config",
     "DiskSection",
     "HistorySection",
+    "HttpSection",
     "JournalSection",
     "LabSection",
     "LimitsSection",
@@ -111,6 +113,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "history": HistorySection,
     "disk": DiskSection,
     "peer": PeerSection,
+    "http": HttpSection,
     "log": LogSection,
     "lab": LabSection,
 }
@@ -132,6 +135,7 @@ class Config:
     history: HistorySection = field(default_factory=HistorySection)
     disk: DiskSection = field(default_factory=DiskSection)
     peer: PeerSection = field(default_factory=PeerSection)
+    http: HttpSection = field(default_factory=HttpSection)
     log: LogSection = field(default_factory=LogSection)
     lab: LabSection = field(default_factory=LabSection)
 
@@ -184,6 +188,7 @@ class Config:
         found: Problems = []
         for name in SECTIONS:
             found += getattr(self, name).problems(name)
+        found += self.lab.timeout_problems(self.raft)
         found += member_problems(self.members)
         own = next((member for member in self.members if member.id == self.node.id), None)
         if own is None:
@@ -235,15 +240,17 @@ class Config:
                 for member in self.members
                 if not member.peer.is_loopback
             ]
-        if not self.client.requirepass:
-            found += [
-                (
-                    f"cluster.members.{own.id}.{name}",
-                    f"is {address}: an address other than loopback needs client.requirepass",
-                )
-                for name, address in (("client", own.client), ("http", own.http))
-                if not address.is_loopback
-            ]
+        guarded = [("client", own.client, self.client.requirepass, "client.requirepass")]
+        if self.http.enabled:
+            guarded.append(("http", own.http, self.http.token, "http.token"))
+        found += [
+            (
+                f"cluster.members.{own.id}.{name}",
+                f"is {address}: an address other than loopback needs {needed}",
+            )
+            for name, address, secret, needed in guarded
+            if not secret and not address.is_loopback
+        ]
         return found
 
     def member_refusal(self, member: Member) -> str | None:

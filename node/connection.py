@@ -35,10 +35,12 @@ from typing import TYPE_CHECKING, Final
 
 from node.backend import Backend, Machine
 from node.config import Config
+from node.meters import CommandMeter
 from node.pubsub import PubSub
 from node.reads import Level
 from node.watches import Watch, Watches
 from statemachine.commands import BatchBuilder
+from statemachine.fs import ReadFile
 
 if TYPE_CHECKING:
     from node.commands.spec import Command
@@ -140,6 +142,7 @@ class Frontend:
         """Resumes what CLIENT PAUSE holds up."""
         self.connections: dict[int, Connection] = {}
         self.last_id = 0
+        self.meter = CommandMeter()
         self.connections_total = 0
         self.rejected_total = 0
         self.commands_total = 0
@@ -167,6 +170,7 @@ class Frontend:
         self.connections.pop(connection.id, None)
         self.pubsub.leave(connection)
         self.watches.leave(connection)
+        connection.keep_file(None)
 
     def pause(self, until_ms: int, *, writes_only: bool) -> None:
         """CLIENT PAUSE: hold up what clients ask for. A longer pause stays, as does a wider one."""
@@ -248,6 +252,8 @@ class Connection:
     """Close it, whatever it is doing."""
     idle_s: int = 0
     """Whole seconds without a request; the server counts them."""
+    kept_file: ReadFile | None = None
+    """What TRI.BACKUP reads from."""
 
     @property
     def batch(self) -> BatchBuilder:
@@ -272,6 +278,12 @@ class Connection:
         """After they, the watches, or the protocol, changed."""
         self.set_mode(MODE.SUBSCRIBED, on=self.is_listening and self.protocol == 2)
 
+    def keep_file(self, file: ReadFile | None) -> None:
+        """Keep this file open in place of the one before."""
+        if self.kept_file is not None:
+            self.kept_file.close()
+        self.kept_file = file
+
     def end_transaction(self) -> Transaction | None:
         """No more MULTI and no more watches; what was queued."""
         transaction, self.transaction = self.transaction, None
@@ -283,6 +295,7 @@ class Connection:
         """As RESET leaves it: like a new connection, but with its id and its library."""
         self.frontend.pubsub.leave(self)
         self.frontend.watches.leave(self)
+        self.keep_file(None)
         self.end_transaction()
         self.is_muted = False
         self.level = self.frontend.default_level

@@ -29,7 +29,8 @@ from node.roster import REMOVED
 from node.transfer import Transfer
 from node.upkeep import Upkeep
 from statemachine import FileStateMachine
-from statemachine.commands import BatchBuilder
+from statemachine.commands import BatchBuilder, SnapshotMetadata
+from statemachine.fs import ReadFile
 from statemachine.history import History
 from statemachine.keyspace import Change
 
@@ -73,9 +74,12 @@ class Service:
         self.now_ms = raft.now_ms
         self._told: Callable[[Sequence[Change]], None] | None = None
         self._tell_watches: Callable[[], None] | None = None
+        self.reads_total = dict.fromkeys(Level, 0)
+        """Runs of reads that were asked for, by level."""
 
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read, or send the client to the leader."""
+        self.reads_total[level] += 1
         moved = self.redirect() if level is not Level.EVENTUAL else None
         if moved is not None:
             waiter.fail(moved)
@@ -196,6 +200,10 @@ class Service:
     def snapshot(self, waiter: Waiter) -> None:
         """Make a snapshot; the waiter gets [b"index-term"]."""
         self._upkeep.snapshot(waiter)
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        """The newest snapshot in its own place, to be read; the caller closes it."""
+        return self.machine.open_snapshot()
 
     def digest(self) -> tuple[int, str]:
         """Index of the last batch applied, and SHA-256 (hex) of the whole state."""

@@ -167,7 +167,7 @@ def _image_lines(disk: FileSystem, path: Path) -> Iterator[str]:
         )
     for key in columns.order:
         line = f"{_show(key)}={_show(columns.values[key])}"
-        line += f" created={columns.created[key]} modified={columns.modified[key]}"
+        line += f" created={columns.made(key)} modified={columns.modified[key]}"
         due = columns.deadlines.get(key)
         if due is not None:
             line += f" deadline_ms={due}" if due >= 0 else f" lease_serial={-due}"

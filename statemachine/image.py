@@ -165,8 +165,8 @@ def _entry_blocks(columns: Columns) -> Iterator[bytes]:
 
 
 def _entry_block(columns: Columns, keys: list[bytes], values: list[bytes]) -> bytes:
-    created = list(map(columns.created.__getitem__, keys))
     modified = list(map(columns.modified.__getitem__, keys))
+    created = list(map(columns.created.get, keys, modified))
     deadlines = columns.deadlines
     positions = [at for at, key in enumerate(keys) if key in deadlines] if deadlines else []
     leased = [deadlines[keys[at]] for at in positions]

@@ -115,7 +115,7 @@ class _ImageReader:
         self._sha256 = _Sha256(threaded=file.size_bytes >= _THREAD_BYTES_MIN)
         self._sha256_before = b""  # Of all before the footer, once that was read.
         self._values: dict[bytes, bytes] = {}
-        self._created: list[int] = []
+        self._created: dict[bytes, int] = {}
         self._modified: list[int] = []
         self._deadlines: dict[bytes, int] = {}
         self._last_key: bytes | None = None
@@ -145,9 +145,8 @@ class _ImageReader:
             raise self._corrupt("footer does not match what stands before it")
         if self._next_bytes != self._file.size_bytes:
             raise self._corrupt("there are bytes behind the footer")
-        created = self._column(self._created, check)
         modified = self._column(self._modified, check)
-        columns = Columns.of(self._values, created, modified, self._deadlines)
+        columns = Columns.of(self._values, modified, self._created, self._deadlines)
         grants = GrantParts(last_serial, self._grants)
         parts = StoreParts(columns, clock_ms, origins, grants, removals)
         return Image(last, runs, parts, self._next_bytes, self._sha256.digest())
@@ -231,7 +230,9 @@ class _ImageReader:
             raise self._corrupt("a deadline without a key")
         self._check_order(keys)
         self._values.update(zip(keys, values, strict=True))
-        self._created += created
+        if created != modified:
+            columns = zip(keys, created, modified, strict=True)
+            self._created.update((key, made) for key, made, last in columns if made != last)
         self._modified += modified
         self._deadlines.update(zip(map(keys.__getitem__, positions), deadlines, strict=True))
 

@@ -23,7 +23,7 @@ Proved by: tests/statemachine/test_keyspace.py, test_expiry.py, test_store_model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from statemachine.dues import Dues
@@ -53,8 +53,12 @@ Change = tuple[str, tuple[bytes, ...]]
 class Keyspace:
     """What is stored, and how it is read. Not thread-safe."""
 
-    __slots__ = ("_dues", "_has_backlog", "_records", "changes", "clock_ms", "history", "removals",
-                 "revision")  # fmt: skip
+    __slots__ = ("_dues", "_has_backlog", "_records", "changes", "clock_ms", "get", "history",
+                 "removals", "revision")  # fmt: skip
+
+    get: Callable[[bytes], bytes | None]
+    """The value, b"" included; None: no such key. One lookup in C while no lease is due and no
+    view is held: chosen when either may have changed (`_choose_get`), not at every read."""
 
     def __init__(self) -> None:
         self._records = Records()
@@ -69,6 +73,7 @@ class Keyspace:
         listens puts a list here and empties it. Nothing that is stored depends on it."""
         # Whether a lease may be due. It may stay True too long (reads are slower), never too short.
         self._has_backlog = False
+        self._choose_get()
 
     # Changes. Called by rules.py and store.py only.
 
@@ -78,6 +83,7 @@ class Keyspace:
         soonest_ms = self._dues.next_deadline_ms()
         if soonest_ms is None or soonest_ms > self.clock_ms:
             self._has_backlog = False
+            self._choose_get()
             return
         keys = self._dues.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
         if keys:
@@ -167,6 +173,11 @@ class Keyspace:
     def _find_backlog(self) -> None:
         soonest_ms = self.next_deadline_ms()
         self._has_backlog = soonest_ms is not None and soonest_ms <= self.clock_ms
+        self._choose_get()
+
+    def _choose_get(self) -> None:
+        # It may stay the slow one too long (a layer was lifted), never the fast one.
+        self.get = self._get_due if self._has_backlog else self._records.reader
 
     @property
     def grants(self) -> Grants:
@@ -177,15 +188,13 @@ class Keyspace:
         """It and its keys are there for nobody from now on. False: no such lease."""
         found = self.grants.revoke(lease_id, self.clock_ms)
         self._has_backlog = self._has_backlog or found
+        self._choose_get()
         return found
 
     # Reads. Each is one moment; what they return is the caller's.
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value, b"" included; None: no such key."""
-        if self._has_backlog and self._is_backlog(key):
-            return None
-        return self._records.get(key)
+    def _get_due(self, key: bytes) -> bytes | None:
+        return None if self._is_backlog(key) else self._records.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """As get, position for position."""
@@ -222,6 +231,11 @@ class Keyspace:
     def due(self, key: bytes) -> int | None:
         """What `assign` takes to leave that as it is."""
         return None if self._is_backlog(key) else self._records.deadline_ms(key)
+
+    @property
+    def leases_count(self) -> int:
+        """How many keys have a deadline."""
+        return len(self._leases)
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""

@@ -71,6 +71,11 @@ class Reads:
         return self._store.facts(key)
 
     @property
+    def leases_count(self) -> int:
+        """How many keys have a deadline."""
+        return self._store.leases_count
+
+    @property
     def changes(self) -> list[Change] | None:
         """See Keyspace.changes. To be set again after a snapshot was installed."""
         return self._store.changes

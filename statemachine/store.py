@@ -182,13 +182,10 @@ class Store(Keyspace):
         One view at a time. Costs 10 ns for each grant, and 3 us for each key that is still
         `unfolded`.
         """
-        return StoreParts(
-            self._records.freeze(),
-            self.clock_ms,
-            self.origins.copy(),
-            self.grants.parts(),
-            self.removals.parts(),
-        )
+        columns = self._records.freeze()
+        self._choose_get()
+        parts = (self.clock_ms, self.origins.copy(), self.grants.parts(), self.removals.parts())
+        return StoreParts(columns, *parts)
 
     def thaw(self) -> None:
         """The view is done with. Harmless when there is none."""

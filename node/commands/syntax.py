@@ -129,6 +129,7 @@ SYNTAX: Final[dict[str, str]] = {
     "cluster|countkeysinslot": "slot",
     "cluster|getkeysinslot": "slot count",
     "tri.member": "<ADD id address|REMOVE id|LIST>",
+    "tri.backup": "<BEGIN|READ offset count|END>",
     "tri.transfer": "[member]",
     "tri.consistency": "[LINEARIZABLE|LEASE|EVENTUAL]",
     "tri.get": "key",

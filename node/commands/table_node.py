@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from node.commands import (
+    backup,
     client,
     clients,
     cluster,
@@ -179,6 +180,8 @@ ROWS: Final[tuple[Row, ...]] = (
      "Changes or lists the members; an address is host:client:peer[:http]."),
     ("tri.snapshot", 1, _CONTROL, "admin noscript", _NONE, "0.1.0", "trimaran", trimaran.snapshot,
      "Writes a snapshot; returns once it is durable."),
+    ("tri.backup", -2, _CONTROL, "admin noscript", _NONE, "0.2.0", "trimaran", backup.backup,
+     "Reads the whole state at one revision, as an image, in pieces."),
     ("tri.consistency", -1, _LOCAL, _ANYTIME, _NONE, "0.1.0", "trimaran", trimaran.consistency,
      "Sets how fresh reads are: linearizable, lease or eventual."),
     ("tri.get", 2, _READ, "readonly fast no_multi", _ONE, "0.1.0", "trimaran", trimaran.get,

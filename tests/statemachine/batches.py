@@ -98,7 +98,7 @@ def parts_of(
 ) -> StoreParts:
     """Parts in which every key was made and last changed at one revision."""
     revisions = dict.fromkeys(values, revision)
-    columns = Columns.of(dict(values), revisions, revisions.copy(), dict(deadlines or {}))
+    columns = Columns.of(dict(values), revisions, {}, dict(deadlines or {}))
     return StoreParts(
         columns,
         clock_ms,

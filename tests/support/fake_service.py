@@ -31,8 +31,9 @@ from node.config import (
 from node.connection import Frontend
 from node.reads import Level
 from node.session import Session
-from statemachine import BatchBuilder, stamp
+from statemachine import BatchBuilder, SnapshotMetadata, stamp
 from statemachine.entries import Scan
+from statemachine.fs import ReadFile
 from statemachine.grants import Lease
 from statemachine.history import History, HistoryConfig
 from statemachine.keyspace import Change
@@ -127,6 +128,7 @@ class FakeService:
         self.levels: list[Level] = []
         self.transfers: list[str | None] = []
         self.next_failures: deque[Exception | None] = deque()
+        self.snapshots: deque[tuple[SnapshotMetadata, ReadFile]] = deque()
         self._told: Callable[[Sequence[Change]], None] | None = None
         self._tell_watches: Callable[[], None] | None = None
         self._now_ms = now_ms
@@ -185,6 +187,9 @@ class FakeService:
     def snapshot(self, waiter: Waiter) -> None:
         if not self._fails(waiter):
             self._orders.append((waiter, b"%d-%d" % (self.index, self.term)))
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        return self.snapshots.popleft() if self.snapshots else None
 
     def _fails(self, waiter: Waiter) -> bool:
         self._schedule()
