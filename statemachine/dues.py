@@ -35,9 +35,9 @@ class Dues:
         self._leases = Leases({key: due for key, due in dues.items() if due >= 0})
         self.grants = Grants(grants, ((-due, key) for key, due in dues.items() if due < 0))
 
-    def __bool__(self) -> bool:
-        """Whether any key is in an index."""
-        return bool(self._leases or self.grants.attached)
+    def __len__(self) -> int:
+        """How many keys are in an index."""
+        return len(self._leases) + len(self.grants.attached)
 
     def enter(self, key: bytes, due: int | None) -> None:
         """The key, which is in neither, is due then."""
@@ -72,6 +72,11 @@ class Dues:
         if soonest_ms is None or grants_ms is None:
             return grants_ms if soonest_ms is None else soonest_ms
         return min(soonest_ms, grants_ms)
+
+    def are_due(self, clock_ms: int) -> bool:
+        """Whether anything is."""
+        soonest_ms = self.next_deadline_ms()
+        return soonest_ms is not None and soonest_ms <= clock_ms
 
     def take_due(self, clock_ms: int, keys_max: int) -> list[bytes]:
         """Forget what is due, at most keys_max of them; the keys, in order."""

@@ -231,8 +231,8 @@ class _ImageReader:
         self._check_order(keys)
         self._values.update(zip(keys, values, strict=True))
         if created != modified:
-            columns = zip(keys, created, modified, strict=True)
-            self._created.update((key, made) for key, made, last in columns if made != last)
+            rows = zip(keys, created, modified, strict=True)
+            self._created.update((key, made) for key, made, last in rows if made != last)
         self._modified += modified
         self._deadlines.update(zip(map(keys.__getitem__, positions), deadlines, strict=True))
 
