@@ -115,19 +115,21 @@ class Keyspace:
         if due is not None and 0 <= due <= self.clock_ms:
             self.remove(key)
             return
-        previous = self.live(key)
-        if self._dues or due is not None:
+        if self._has_backlog:
+            self.live(key)
+        if self.history is not None:
+            previous = self._records.get(key)
+            self.history.note_one(self.revision, operation, key, value, previous)
+        if self._dues.count or due is not None:
             old = self._records.deadline_ms(key)
             if old != due:
                 self._dues.leave(key, old)
                 self._dues.enter(key, due)
         self._records.put(key, value, self.revision, due)
-        if self.history is not None:
-            self.history.note(self.revision, operation, (key,), (value,), (previous,))
 
     def assign_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """`assign` without deadlines, in columns: the hot path. The last of equal keys wins."""
-        if self._dues:
+        if self._dues.count:
             if self._has_backlog:
                 for key in keys:
                     self.live(key)
@@ -147,7 +149,7 @@ class Keyspace:
             self.removals.note(key, records.modified(key))
             records.remove(key)
             if self.history is not None:
-                self.history.note(self.revision, "del", (key,), None, (value,))
+                self.history.note_one(self.revision, "del", key, None, value)
 
     def clear(self) -> None:
         """No keys, and none hangs on a grant. The clock stays, and so do the grants."""
@@ -158,7 +160,7 @@ class Keyspace:
         else:
             self.removals.forget(self.revision)
         if self.history is not None and len(records):
-            self.history.note(self.revision, "flush", (b"",), None, (None,))
+            self.history.note_one(self.revision, "flush", b"", None, None)
         self._dues.leave_all()
         self._records = Records()
         self._find_backlog()
@@ -231,7 +233,7 @@ class Keyspace:
     @property
     def leases_count(self) -> int:
         """How many keys have a deadline."""
-        return len(self._dues)
+        return self._dues.count
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""

@@ -98,7 +98,7 @@ def test_what_is_forgotten_leaves_no_trail() -> None:
     for _ in range(10_000):
         make.apply(store, make.insert(b"a", b"1"))
     assert len(history) == 100
-    assert len(history._runs) < 2_500
+    assert len(history._rows) < 2_500
     assert [run.revision for run in history.since(9_999)] == [9_999, 10_000]
 
 
