@@ -7,8 +7,8 @@
                   counts from the planned moment, so a pause of the server is not hidden
 
 Latency of a closed loop is that of the whole pipeline, as redis-benchmark tells it. What is
-measured begins after `warmup_s`. Keys are drawn by a seed. A reply is taken for the oldest request of
-its connection (etcd may answer several at once in another order: then their mean is right).
+measured begins after `warmup_s`. Keys are drawn by a seed. A reply is taken for the oldest request
+of its connection (etcd may answer several at once in another order: then their mean is right).
 
 Does not do: more than one core's worth. `cpu_generator` in the answer says how much of it was
 used; near 1 it is the generator that was measured.
