@@ -3,7 +3,8 @@
     cluster  serve                                       node processes
     status  transfer  snapshot     get  set  del  cas    a client of running nodes
     member  rolling-restart                              a client that changes the cluster
-    verify  dump  repair                                 files of a stopped node
+    backup  export  import                               a client that carries data
+    verify  dump  repair  restore  recover               files of a stopped node
     certs                                                certificates for nodes
     lab                                                  experiments (node.lab)
 
@@ -35,7 +36,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from node import cli_changes
+from node import cli_changes, cli_keep
 from node.cli_parser import PASSWORD_VARIABLE, build_parser
 from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
 from statemachine.errors import Unavailable
@@ -227,6 +228,8 @@ def _text(reply: object) -> str:
 def _verify(options: argparse.Namespace) -> int:
     from node.verify import verify
 
+    if options.data_dir.is_file():
+        return cli_keep.verify_backup(options.data_dir)
     if not options.data_dir.is_dir():
         raise ConfigError(((str(options.data_dir), "no such directory"),))
     problems = verify(options.data_dir)
@@ -278,6 +281,11 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "rolling-restart": cli_changes.rolling_restart,
     "repair": cli_changes.repair,
     "snapshot": _snapshot,
+    "backup": cli_keep.backup,
+    "restore": cli_keep.restore,
+    "export": cli_keep.export,
+    "import": cli_keep.import_,
+    "recover": cli_keep.recover,
     "verify": _verify,
     "dump": _dump,
     "certs": _certs,

@@ -32,6 +32,10 @@ class LabSection(Section):
     """Take raft.election_timeout_max_ms equal to the shortest one: without randomness votes split
     again and again, and for seconds nobody leads. Figure 16 of the Raft paper shows it."""
 
+    panel: str = setting("")
+    """Where the laboratory's page is (host:port, set by `trimaran cluster --lab`): this node's own
+    dashboard leads there. Empty = there is none. The node itself can do nothing that it can."""
+
     @property
     def listen(self) -> Address | None:
         """Where to listen for peers, if not where they look for this node."""

@@ -59,6 +59,7 @@ def node_documents(
     if hosts:  # outside of loopback a node asks for both
         template["peer"] = {"secret": PASSWORD} | template.get("peer", {})
         template["client"] = {"requirepass": PASSWORD} | template.get("client", {})
+        template["http"] = {"enabled": False} | template.get("http", {})
     documents = []
     for member in members:
         document = dict(template)

@@ -299,6 +299,9 @@ def test_only_literal_loopback_counts_as_loopback(host: str, loopback: bool) -> 
     assert Address(host, 1).is_loopback is loopback
 
 
+TOKEN = "http.token=0123456789abcdef"
+
+
 def test_ports_without_a_secret_are_bound_to_loopback_only(tmp_path: Path) -> None:
     text = MINIMAL.replace("127.0.0.1", "10.0.0.1")
     assert list(problems(tmp_path, text)) == [
@@ -310,10 +313,10 @@ def test_ports_without_a_secret_are_bound_to_loopback_only(tmp_path: Path) -> No
         "cluster.members.n1.client",
         "cluster.members.n1.http",
     ]
-    config = load(tmp_path, text, "peer.secret=s", "client.requirepass=p")
+    config = load(tmp_path, text, "peer.secret=s", "client.requirepass=p", TOKEN)
     assert config.member.peer.host == "10.0.0.1"
     files = [f"peer.{name}={name}" for name in ("tls_cert", "tls_key", "tls_ca")]
-    assert load(tmp_path, text, *files, "client.requirepass=p").peer.tls_ca == "tls_ca"
+    assert load(tmp_path, text, *files, "client.requirepass=p", TOKEN).peer.tls_ca == "tls_ca"
     assert "`trimaran certs` makes them" in problems(tmp_path, text)["cluster.members.n1.peer"]
 
 
