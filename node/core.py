@@ -50,8 +50,9 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog
+from node.logs import EventLog, Watch
 from node.membership import MEMBERS_FILE, Membership, Removed
+from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.roster import Roster
@@ -64,6 +65,7 @@ from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
+from statemachine.history import HistoryConfig
 
 __all__ = ["Core"]
 
@@ -77,6 +79,7 @@ class Core:
     Args:
         on_failure: told once of the error that ended the core.
         drain: lets clients go with their answers, before a removed node ends.
+        watch: told every event that is logged (node.logs).
 
     Raises:
         ConfigError, Fatal: the data directory is not ours, not sound, or in use.
@@ -91,9 +94,12 @@ class Core:
         rng: random.Random,
         on_failure: Callable[[Exception], None],
         drain: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
-        self.log = EventLog(config.node.id)
+        self.log = EventLog(config.node.id, watch)
+        self.lag = Histogram()
+        """By how much the timer came late (s): how long this process did something else."""
         self._loop = asyncio.get_running_loop()
         self._disk = disk
         self._clock = clock
@@ -144,6 +150,9 @@ class Core:
                 entries=config.checkpoint.entries,
                 bytes=config.checkpoint.bytes,
                 interval_ms=config.checkpoint.interval_ms,
+            ),
+            history=HistoryConfig(
+                bytes_max=config.history.bytes_max, entries_max=config.history.entries_max
             ),
             disk=self._disk,
             monotonic=self._clock.monotonic,
@@ -199,6 +208,8 @@ class Core:
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+        if config.lab.equal_timeouts:
+            self.log.warning("equal election timeouts allowed", reason="votes split: lab only")
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current
@@ -217,6 +228,7 @@ class Core:
             + 4 * config.peer.frame_bytes_max
             + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
+            listen=config.lab.listen,
             log=self.log,
             events=LinkEvents(
                 up=self._link_up,
@@ -254,6 +266,7 @@ class Core:
                 settled=self.membership.settle,
             ),
         )
+        self.log.place = lambda: (self.raft.term(), self.raft.applied_index())
         self.transport.watch(self.membership)
         self.introductions = Introductions(
             self.membership,
@@ -261,6 +274,7 @@ class Core:
             admitted=self.transport.link_up,
             receive=lambda peer_id, message: self.transport.receive(peer_id, message),
             log=self.log,
+            settled_index=lambda: self.machine.last_applied.index,
         )
         self._connect_rooms()
 
@@ -302,6 +316,9 @@ class Core:
             ),
             log=self.log,
             announce=self.introductions.send_roster,
+            room_bytes=lambda: (
+                self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
+            ),
         )
         self.batches = Batches(
             self.identity.origin,
@@ -319,6 +336,8 @@ class Core:
             log=self.log,
             redirect=lambda: self.service.redirect(),
             is_joined=self.identity.joined,
+            others=lambda: [each.id for each in self.members() if each.id != config.node.id],
+            frame_bytes_max=config.peer.frame_bytes_max,
         )
         self.expiry = Expiry(raft, self.machine)
         self._connect_orders()
@@ -364,7 +383,9 @@ class Core:
             changes=self.changes,
             members=self.members,
         )
-        self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
+        self.transport.bind(
+            self.raft, self.elections, self.reads, self.snapshots, self.batches.outcomes
+        )
         self._on_members()
 
     # -- life ---------------------------------------------------------------------------------
@@ -386,8 +407,9 @@ class Core:
         self._on_timer()
 
     def is_ready(self) -> bool:
-        """Whether there is a leader and this node has caught up with it."""
-        return not self._ended and self.raft.is_caught_up()
+        """Whether this node is a member, there is a leader, and it has caught up with it."""
+        seated = not self.membership.is_waiting
+        return seated and not self._ended and self.raft.is_caught_up()
 
     async def stop(self) -> None:
         """Stop taking part, and let go of the directory, also after a failure.
@@ -465,6 +487,7 @@ class Core:
         now_s = self._clock.monotonic()
         late_s = now_s - self._ticked_s - TICK_S
         self._ticked_s = now_s
+        self.lag.observe(max(late_s, 0.0))
         if late_s * 1000 > self.config.raft.heartbeat_ms:
             self.log.warning("loop was blocked", ms=round(late_s * 1000))
 

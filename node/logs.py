@@ -8,6 +8,8 @@
     log.info("leader elected", term=7, leader="n2")
 
 Invariants:
+  A line of a node that takes part says its term and how far it has applied (index), unless it
+  says these itself of something else.
   An event is one line, whatever is in it: line breaks and control characters are escaped.
   Values of keys are never in it: bytes are written as their length, whatever they are
   (client data is bytes everywhere; what a node says of itself is text and numbers).
@@ -26,12 +28,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from node.config_sections import LogSection
 
-__all__ = ["EventLog", "configure"]
+__all__ = ["EventLog", "Watch", "configure"]
+
+Watch = Callable[[str, str, dict[str, object]], None]
+"""(level, event, fields that may be shown): called in the thread that says it."""
 
 _LOGGER: Final = logging.getLogger("trimaran")
 _FIELDS: Final = "trimaran_fields"
@@ -44,10 +50,14 @@ class EventLog:
     Several nodes may live in one process: each hands its own EventLog to its rooms.
     """
 
-    __slots__ = ("_node",)
+    __slots__ = ("_node", "place", "watch")
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, watch: Watch | None = None) -> None:
         self._node = node
+        self.watch = watch
+        """Told every event from `info` on, as it is said: the dashboard's list."""
+        self.place: Callable[[], tuple[int, int]] | None = None
+        """(term, applied index) now: what a line says that does not say so itself."""
 
     def debug(self, event: str, **fields: object) -> None:
         """Something that only whoever works on Trimaran wants to know."""
@@ -66,7 +76,18 @@ class EventLog:
         self._say(logging.ERROR, event, fields)
 
     def _say(self, level: int, event: str, fields: dict[str, object]) -> None:
-        if _LOGGER.isEnabledFor(level):
+        is_written = _LOGGER.isEnabledFor(level)
+        is_watched = self.watch is not None and level >= logging.INFO
+        if not (is_written or is_watched):
+            return
+        if self.place is not None and not ("term" in fields and "index" in fields):
+            term, index = self.place()
+            fields = {"term": term, "index": index} | fields
+        if is_watched:
+            assert self.watch is not None
+            shown = {name: _plain(value) for name, value in fields.items()}
+            self.watch(logging.getLevelName(level).lower(), event, shown)
+        if is_written:
             _LOGGER.log(level, "%s", event, extra={_FIELDS: {"node": self._node, **fields}})
 
 
