@@ -13,6 +13,7 @@ Proved by: tests/node/test_cli.py, tests/architecture/test_project.py
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from node.version import TRIMARAN_VERSION
 __all__ = ["PASSWORD_VARIABLE", "build_parser"]
 
 CONNECT_DEFAULT: Final = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
+CONNECT_VARIABLE: Final = "TRIMARAN_CONNECT"
 PASSWORD_VARIABLE: Final = "TRIMARAN_PASSWORD"
 
 _Command = Callable[[str, str], argparse.ArgumentParser]
@@ -137,9 +139,10 @@ def _add_client_commands(command: _Command) -> None:
         added.add_argument(
             "--connect",
             type=_addresses,
-            default=CONNECT_DEFAULT,
+            default=os.environ.get(CONNECT_VARIABLE) or CONNECT_DEFAULT,
             metavar="HOST:PORT[,...]",
-            help="nodes to try, in order (default: ports 7001, 7002, 7003 of this machine). "
+            help=f"nodes to try, in order (default: ${CONNECT_VARIABLE}, or else the ports 7001, "
+            "7002, 7003 of this machine). "
             f"A password is read from ${PASSWORD_VARIABLE}",
         )
         return added
