@@ -103,6 +103,7 @@ def _cluster(options: argparse.Namespace) -> int:
             template=options.config,
             restart=not options.no_restart,
             tls=options.tls,
+            lab=options.lab,
         )
     )
 

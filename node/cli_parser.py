@@ -96,6 +96,12 @@ def _add_server_commands(command: _Command) -> None:
         "--tls", action="store_true", help="peers speak TLS; certificates are made in DIR/certs"
     )
 
+    added.add_argument(
+        "--lab",
+        action="store_true",
+        help="serve a page with buttons that kill, pause and cut off nodes, on PORT+2009",
+    )
+
     added = command(
         "rolling-restart",
         "Restart the nodes of a running `trimaran cluster` one by one, without a failed write.",

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 from node.config_members import Address
@@ -73,7 +73,7 @@ class FanIn:
         except asyncio.QueueFull:
             self._is_full = True
 
-    async def pieces(self, first: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def pieces(self, first: Mapping[str, Any]) -> AsyncGenerator[bytes]:
         """The stream's bytes; begins with `first`. Closing it ends all that it started."""
         recorder, queue = self._own, None
         try:
