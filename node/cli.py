@@ -1,10 +1,10 @@
 """The command `trimaran`: words to calls, errors to exit codes.
 
     cluster  serve                                       node processes
-    status  transfer  snapshot     get  set  del  cas    a client of running nodes
+    status  top  transfer  snapshot  get  set  del  cas  a client of running nodes
     member  rolling-restart                              a client that changes the cluster
     verify  dump  repair                                 files of a stopped node
-    certs                                                certificates for nodes
+    certs  completion                                    certificates for nodes, words for a shell
     lab                                                  experiments (node.lab)
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
@@ -156,11 +156,36 @@ def _status(options: argparse.Namespace) -> int:
     from node import cli_status
     from node.client import statuses
 
+    if options.watch is not None:
+        from node.cli_watch import watch_status
+
+        watch_status(
+            options.connect,
+            os.environ.get(PASSWORD_VARIABLE, ""),
+            options.watch,
+            as_json=options.json,
+        )
+        return EXIT_DONE
     found = statuses(options.connect, os.environ.get(PASSWORD_VARIABLE, ""))
     if options.json:
         print(cli_status.as_json(found))
     else:
         cli_status.show(found)
+    return EXIT_DONE
+
+
+def _top(options: argparse.Namespace) -> int:
+    from node import cli_watch
+
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    cli_watch.watch_top(options.connect, password, once=options.once)
+    return EXIT_DONE
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from node.completion import script
+
+    print(script(build_parser(), options.shell), end="")
     return EXIT_DONE
 
 
@@ -270,6 +295,8 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cluster": _cluster,
     "serve": _serve,
     "status": _status,
+    "top": _top,
+    "completion": _completion,
     "get": _get,
     "set": _set,
     "del": _del,

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
@@ -125,6 +126,7 @@ class FanIn:
             except TimeoutError:
                 reason = f"silent for {SILENCE_S} s"
             except OSError as error:
-                reason = error.strerror or str(error)
+                # asyncio's own text names the address, which the page knows.
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
             self.put({"kind": "down", "node": name, "at": self._wall_ms(), "reason": reason})
             await asyncio.sleep(AGAIN_S)

@@ -26,7 +26,7 @@ DOORS = {
     "google_crc32c": {"statemachine", "node.term_file"},
     "sortedcontainers": {"statemachine"},
     "redis": {"node.client"},
-    "rich": {"node.cli_status", "node.lab.show"},
+    "rich": {"node.cli_status", "node.cli_top", "node.lab.show"},
     "hiredis": {"node.resp", "node.lab.connection"},
     "matplotlib": {"node.lab.picture"},
     "h11": {"node.web"},
