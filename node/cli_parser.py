@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from node.cli_keep_words import add_keeping_commands
 from node.completion import SHELLS
 from node.config_members import Address
 from node.lab.words import add_lab_commands
@@ -48,8 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_server_commands(command)
     _add_client_commands(command)
-    added = command("verify", "Check every file of a stopped node's data directory.")
-    added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
+    added = command("verify", "Check every file of a stopped node's data directory, or a backup.")
+    added.add_argument(
+        "data_dir", type=Path, metavar="DATA_DIR|FILE", help="such as data/n1, or a backup"
+    )
     added = command(
         "repair",
         "Give a stopped node whose data directory is damaged, wiped or lost a new one, and a new "
@@ -150,6 +153,7 @@ def _add_client_commands(command: _Command) -> None:
         )
         return added
 
+    add_keeping_commands(command, connecting)
     added = connecting("status", "Show every node: role, progress, size.")
     added.add_argument("--json", action="store_true", help="one JSON object, for programs")
     added.add_argument(

@@ -2,7 +2,7 @@
 
     [node]                  who am I, where is my data
     [[cluster.members]]     everybody, me included: id and three addresses
-    [raft] [journal] ...    node.config_sections
+    [raft] [journal] ...    node.config_sections, config_limits, config_lab
 
     Config.load(path, ["raft.heartbeat_ms=30"]) -> Config     or ConfigError
     Config(node=..., members=..., raft=...)     -> Config     or ConfigError
@@ -35,6 +35,7 @@ from typing import Any, Final
 
 from node.config_http import HttpSection
 from node.config_lab import LabSection
+from node.config_limits import HistorySection, LimitsSection
 from node.config_members import (
     MEMBERS_MAX,
     Address,
@@ -54,7 +55,6 @@ from node.config_sections import (
     ClientSection,
     DiskSection,
     JournalSection,
-    LimitsSection,
     LogSection,
     PeerSection,
     RaftSection,
@@ -73,6 +73,7 @@ __all__ = [
     "ClientSection",
     "Config",
     "DiskSection",
+    "HistorySection",
     "HttpSection",
     "JournalSection",
     "LabSection",
@@ -109,6 +110,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "checkpoint": CheckpointSection,
     "client": ClientSection,
     "limits": LimitsSection,
+    "history": HistorySection,
     "disk": DiskSection,
     "peer": PeerSection,
     "http": HttpSection,
@@ -130,6 +132,7 @@ class Config:
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     client: ClientSection = field(default_factory=ClientSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    history: HistorySection = field(default_factory=HistorySection)
     disk: DiskSection = field(default_factory=DiskSection)
     peer: PeerSection = field(default_factory=PeerSection)
     http: HttpSection = field(default_factory=HttpSection)
@@ -185,6 +188,7 @@ class Config:
         found: Problems = []
         for name in SECTIONS:
             found += getattr(self, name).problems(name)
+        found += self.lab.timeout_problems(self.raft)
         found += member_problems(self.members)
         own = next((member for member in self.members if member.id == self.node.id), None)
         if own is None:

@@ -38,7 +38,9 @@ from node.config import Config
 from node.meters import CommandMeter
 from node.pubsub import PubSub
 from node.reads import Level
+from node.watches import Watch, Watches
 from statemachine.commands import BatchBuilder
+from statemachine.fs import ReadFile
 
 if TYPE_CHECKING:
     from node.commands.spec import Command
@@ -125,6 +127,7 @@ class Frontend:
         """When a snapshot that a client asked for became durable; the start, before that."""
         self.cursors = Cursors(f"{backend.node_id} {self.started_ms}")
         self.pubsub = PubSub(backend, config.client.notify_keyspace_events)
+        self.watches = Watches(backend, config.history.progress_ms)
         self.scripts: dict[bytes, bytes] = {}
         """By their SHA1 in hex: scripts that node.commands.scripts knows by their words."""
         self.rng = rng if rng is not None else random.Random(backend.node_id)
@@ -166,6 +169,8 @@ class Frontend:
         """The client has gone."""
         self.connections.pop(connection.id, None)
         self.pubsub.leave(connection)
+        self.watches.leave(connection)
+        connection.keep_file(None)
 
     def pause(self, until_ms: int, *, writes_only: bool) -> None:
         """CLIENT PAUSE: hold up what clients ask for. A longer pause stays, as does a wider one."""
@@ -189,6 +194,7 @@ class Frontend:
         """Time has passed: the server says so a few times a second."""
         if self.is_paused and self.backend.now_ms() >= self.pause_until_ms:
             self.unpause()
+        self.watches.tick()
 
     def password_is(self, given: bytes) -> bool:
         """In time that does not tell how much of it is right."""
@@ -224,20 +230,30 @@ class Connection:
     is_muted: bool = False
     """CLIENT REPLY OFF."""
     transaction: Transaction | None = None
-    watches: dict[bytes, int] = field(default_factory=dict)
-    """WATCH: key -> the revision that it had; 0: it was not there."""
+    watches: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """WATCH: key -> the revision that it had (0: it was not there), and the index then."""
     collector: BatchBuilder | None = None
     """Where writes go while a transaction is put together."""
     channels: dict[bytes, None] = field(default_factory=dict)
     patterns: dict[bytes, None] = field(default_factory=dict)
     shards: dict[bytes, None] = field(default_factory=dict)
     """Shard channels: there is one shard, so they differ from channels in name alone."""
+    watches_open: dict[int, Watch] = field(default_factory=dict)
+    """TRI.WATCH, by id. Those that wait for their client to have room are in both."""
+    watches_behind: dict[int, Watch] = field(default_factory=dict)
+    last_watch_id: int = 0
+    is_feeding: bool = False
+    """node.watches is about to go on with those that are behind."""
+    is_full: bool = False
+    """The client does not read: nothing more is to be made for it."""
     push: Callable[[bytes], None] = _nothing
     """Send bytes that answer no request."""
     kill: Callable[[], None] = _nothing
     """Close it, whatever it is doing."""
     idle_s: int = 0
     """Whole seconds without a request; the server counts them."""
+    kept_file: ReadFile | None = None
+    """What TRI.BACKUP reads from."""
 
     @property
     def batch(self) -> BatchBuilder:
@@ -249,13 +265,24 @@ class Connection:
         """Of every kind."""
         return len(self.channels) + len(self.patterns) + len(self.shards)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it is told of things that it does not ask for."""
+        return bool(self.subscriptions or self.watches_open)
+
     def set_mode(self, bit: int, *, on: object) -> None:
         """Set or clear one bit of `mode`."""
         self.mode = self.mode | bit if on else self.mode & ~bit
 
     def note_subscriptions(self) -> None:
-        """After they, or the protocol, changed."""
-        self.set_mode(MODE.SUBSCRIBED, on=self.subscriptions and self.protocol == 2)
+        """After they, the watches, or the protocol, changed."""
+        self.set_mode(MODE.SUBSCRIBED, on=self.is_listening and self.protocol == 2)
+
+    def keep_file(self, file: ReadFile | None) -> None:
+        """Keep this file open in place of the one before."""
+        if self.kept_file is not None:
+            self.kept_file.close()
+        self.kept_file = file
 
     def end_transaction(self) -> Transaction | None:
         """No more MULTI and no more watches; what was queued."""
@@ -267,6 +294,8 @@ class Connection:
     def reset(self) -> None:
         """As RESET leaves it: like a new connection, but with its id and its library."""
         self.frontend.pubsub.leave(self)
+        self.frontend.watches.leave(self)
+        self.keep_file(None)
         self.end_transaction()
         self.is_muted = False
         self.level = self.frontend.default_level

@@ -32,7 +32,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -50,7 +49,7 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog, Watch
+from node.logs import EventLog, Watch, what, where
 from node.membership import MEMBERS_FILE, Membership, Removed
 from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
@@ -65,6 +64,7 @@ from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
+from statemachine.history import HistoryConfig
 
 __all__ = ["Core"]
 
@@ -150,6 +150,9 @@ class Core:
                 bytes=config.checkpoint.bytes,
                 interval_ms=config.checkpoint.interval_ms,
             ),
+            history=HistoryConfig(
+                bytes_max=config.history.bytes_max, entries_max=config.history.entries_max
+            ),
             disk=self._disk,
             monotonic=self._clock.monotonic,
             lock=False,
@@ -204,6 +207,8 @@ class Core:
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+        if config.lab.equal_timeouts:
+            self.log.warning("equal election timeouts allowed", reason="votes split: lab only")
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current
@@ -222,6 +227,7 @@ class Core:
             + 4 * config.peer.frame_bytes_max
             + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
+            listen=config.lab.listen,
             log=self.log,
             events=LinkEvents(
                 up=self._link_up,
@@ -267,6 +273,7 @@ class Core:
             admitted=self.transport.link_up,
             receive=lambda peer_id, message: self.transport.receive(peer_id, message),
             log=self.log,
+            settled_index=lambda: self.machine.last_applied.index,
         )
         self._connect_rooms()
 
@@ -308,6 +315,9 @@ class Core:
             ),
             log=self.log,
             announce=self.introductions.send_roster,
+            room_bytes=lambda: (
+                self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
+            ),
         )
         self.batches = Batches(
             self.identity.origin,
@@ -325,6 +335,8 @@ class Core:
             log=self.log,
             redirect=lambda: self.service.redirect(),
             is_joined=self.identity.joined,
+            others=lambda: [each.id for each in self.members() if each.id != config.node.id],
+            frame_bytes_max=config.peer.frame_bytes_max,
         )
         self.expiry = Expiry(raft, self.machine)
         self._connect_orders()
@@ -370,7 +382,9 @@ class Core:
             changes=self.changes,
             members=self.members,
         )
-        self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
+        self.transport.bind(
+            self.raft, self.elections, self.reads, self.snapshots, self.batches.outcomes
+        )
         self._on_members()
 
     # -- life ---------------------------------------------------------------------------------
@@ -392,8 +406,9 @@ class Core:
         self._on_timer()
 
     def is_ready(self) -> bool:
-        """Whether there is a leader and this node has caught up with it."""
-        return not self._ended and self.raft.is_caught_up()
+        """Whether this node is a member, there is a leader, and it has caught up with it."""
+        seated = not self.membership.is_waiting
+        return seated and not self._ended and self.raft.is_caught_up()
 
     async def stop(self) -> None:
         """Stop taking part, and let go of the directory, also after a failure.
@@ -434,11 +449,13 @@ class Core:
     def _fail(self, error: Exception) -> None:
         if self._ended:
             return
-        where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
-        self.log.error("fatal", reason=str(error), traceback=where)
+        if isinstance(error, Fatal):
+            self.log.error("fatal", reason=str(error))
+        else:  # NB: what it says may hold a value that a client sent; see node.logs.
+            self.log.error("fatal", reason=what(error), traceback=where(error))
         self.raft.halt()
         try:
-            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {what(error)}"))
         finally:  # the door must not stick: what failed may fail again while it ends
             self._closing = self._loop.create_task(self.links.close())
             self._on_failure(error)

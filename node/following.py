@@ -72,6 +72,8 @@ class Following:
         self._deliver = deliver
         self.verified_index = 0
         self._verified_term = 0
+        self.announced_commit = 0
+        """What the leader of this term says is committed, whether we have it or not."""
         self._leader_commit = 0
         self._ack_wanted = False
         self._acked_index = 0
@@ -106,6 +108,7 @@ class Following:
         if term != self._verified_term:
             self._verified_term = term
             self.verified_index = self._leader_commit = self._acked_index = 0
+            self.announced_commit = 0
         self._elections.heard_leader()
         return True
 
@@ -142,6 +145,7 @@ class Following:
                 previous_term = journal.term_at(previous) or 0
             else:
                 previous, previous_term = journal.last_index, journal.last_term
+        self.announced_commit = max(self.announced_commit, commit)
         self._leader_commit = max(self._leader_commit, min(commit, self.verified_index))
         self._append(peer_id, term, previous, previous_term, entries)
 

@@ -16,6 +16,11 @@ Why a roster travels with each link, and over all of them when it is committed: 
 whom else it may be called by, a member that was removed while it was down learns that it was, and
 one that is cut off from the leader learns who else may lead.
 
+What of a roster can be checked: the state never gets past a committed roster that members.json
+does not hold (node.membership). So one that is newer than ours, and stands where our own state has
+long been, was never committed: a lie, or another cluster's. Whatever is ahead of us is believed, as
+the log is that a leader sends.
+
 Does not do: authenticate (node.links has done that), decide who is a member.
 
 Proved by: tests/node/test_introductions.py, tests/node/test_simulation_members.py
@@ -44,6 +49,7 @@ class Introductions:
     Args:
         admitted: told of a peer that has shown who it is: its link is of use from now on.
         receive: takes the messages of admitted peers.
+        settled_index: all that is in our state, at least, was committed.
     """
 
     def __init__(
@@ -54,11 +60,13 @@ class Introductions:
         admitted: Callable[[str], None],
         receive: Callable[[str, wire.Message], None],
         log: EventLog,
+        settled_index: Callable[[], int] = lambda: 0,
     ) -> None:
         self._membership = membership
         self._links = links
         self._tell_admitted = admitted
         self._receive = receive
+        self._settled_index = settled_index
         self._log = log
         self._admitted: set[str] = set()
         self._announced_index = max(membership.committed.index, 0)
@@ -99,6 +107,7 @@ class Introductions:
 
         Raises:
             Fatal: we are not the node that the cluster knows.
+            WireError: a roster that cannot be true.
         """
         kind = message[0]
         if kind not in _KINDS:
@@ -112,6 +121,9 @@ class Introductions:
         elif kind == wire.STRANGER:
             self._on_stranger(peer_id, *message[1:])
         elif peer_id in self._admitted:
+            known_index = max(0, self._membership.committed.index)  # a founding one is at 0
+            if known_index < message[1] <= self._settled_index():
+                raise wire.WireError(f"names a roster at {message[1]}, where none was committed")
             self._membership.adopt(Roster.decode(message[2], message[1]))
 
     def _judge(self, peer_id: str) -> None:

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from node import wire
-from node.config import Member
+from node.config import Address, Member
 from node.handshake import OURS, Handshake, Versions
 from node.link import HANDSHAKE_S, Link
 from node.logs import EventLog
@@ -76,6 +76,7 @@ class Links:
         send_buffer_bytes_max: a peer for which more than this waits loses its link.
         redial_s: pause between two tries to reach a peer that is away.
         versions: what is offered in the hello.
+        listen: where, when it is not our own address, at which a proxy of a laboratory sits.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Links:
         tls: PeerTls | None = None,
         send_buffer_bytes_max: int = 1 << 30,
         versions: Versions = OURS,
+        listen: Address | None = None,
     ) -> None:
         self.me = me
+        self._listen = listen or me.peer
         self.epoch = epoch
         self.frame_bytes_max = frame_bytes_max
         self.send_buffer_bytes_max = send_buffer_bytes_max
@@ -124,7 +127,7 @@ class Links:
             OSError: the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        address = self.me.peer
+        address = self._listen
         self._server = await loop.create_server(
             lambda: Link(self, None), address.host, address.port
         )

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ from node.errors import Corrupt, Fatal, Unsupported
 from node.roster import REMOVED, Roster
 from statemachine.fs import FileSystem, replace_file
 
-__all__ = ["MEMBERS_FILE", "Membership", "Removed", "read_members_file"]
+__all__ = ["MEMBERS_FILE", "Membership", "Removed", "read_members_file", "write_members_file"]
 
 MEMBERS_FILE: Final = "members.json"
 _FORMAT: Final = 1
@@ -242,19 +242,26 @@ class Membership:
     # -- disk ---------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        fields: dict[str, Any] = {
-            "format": _FORMAT,
-            "index": self._base.index,
-            "roster": json.loads(self._base.encode()),
-            "seen": {name: list(seen) for name, seen in sorted(self._seen.items())},
-        }
-        fields["sha256"] = _digest(fields)
-        replace_file(self._disk, self._path, [json.dumps(fields, indent=1).encode() + b"\n"])
+        write_members_file(self._disk, self._path, self._base, self._seen)
 
 
 def _digest(fields: dict[str, Any]) -> str:
     kept = {name: fields[name] for name in ("format", "index", "roster", "seen")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def write_members_file(
+    disk: FileSystem, path: Path, roster: Roster, seen: Mapping[str, tuple[int, str]]
+) -> None:
+    """Replace it, durably: a committed roster, and who was seen, as (since, incarnation) by id."""
+    fields: dict[str, Any] = {
+        "format": _FORMAT,
+        "index": roster.index,
+        "roster": json.loads(roster.encode()),
+        "seen": {name: list(each) for name, each in sorted(seen.items())},
+    }
+    fields["sha256"] = _digest(fields)
+    replace_file(disk, path, [json.dumps(fields, indent=1).encode() + b"\n"])
 
 
 def read_members_file(path: Path, data: bytes) -> tuple[Roster, dict[str, tuple[int, str]]]:

@@ -168,11 +168,11 @@ class Session:
 
     def pause_writing(self) -> None:
         """The client does not read: make no more replies."""
-        self._is_writing_paused = True
+        self._is_writing_paused = self.connection.is_full = True
 
     def resume_writing(self) -> None:
         """It has read."""
-        self._is_writing_paused = False
+        self._is_writing_paused = self.connection.is_full = False
         self._pump()
 
     def lost(self) -> None:
@@ -311,6 +311,8 @@ class Session:
             self._reply(error_line(f"ERR {self._parser.error}"))
             self.connection.is_closing = True
         self._flush()
+        if self.connection.watches_behind:  # Behind the reply that tells of them.
+            self._frontend.watches.feed(self.connection)
         if self.connection.is_closing or (is_idle and self._is_input_over):
             self.connection.is_closing = True
             self._close()

@@ -44,6 +44,7 @@ __all__ = ["Breaker", "Record"]
 Record = dict[str, Any]
 _Heal = Callable[[], Awaitable[None]]
 _LEADER_S: Final = 10.0
+_UNTIL_LEADER_S: Final = 60.0
 _ROLL_S: Final = 15.0
 
 
@@ -85,6 +86,8 @@ class Breaker:
                 heal = await self._inject(fault, targets)
                 try:
                     await asyncio.sleep(hold_s)
+                    if fault.until_leader:
+                        await self._find_leader(_UNTIL_LEADER_S)
                 finally:
                     await heal()
         finally:
@@ -266,14 +269,14 @@ class Breaker:
             return others[:minority]
         return [leader, *others[: len(ids) - minority - 1]]  # majority
 
-    async def _find_leader(self) -> str:
-        deadline_us = self._now_us() + _LEADER_S * 1_000_000
+    async def _find_leader(self, timeout_s: float = _LEADER_S) -> str:
+        deadline_us = self._now_us() + timeout_s * 1_000_000
         while self._now_us() < deadline_us:
             leader = await self._cluster.leader()
             if leader is not None:
                 return leader
             await asyncio.sleep(0.02)
-        raise TimeoutError(f"nobody leads for {_LEADER_S:g} s: no leader to aim at")
+        raise TimeoutError(f"nobody leads for {timeout_s:g} s")
 
     def _own(self) -> OwnCluster:
         assert isinstance(self._cluster, OwnCluster), "nothing can be broken there"

@@ -66,7 +66,8 @@ def node_documents(
         document["node"] = {"id": member["id"], "data_dir": str(directory / member["id"])}
         document["cluster"] = {"members": members}
         if doors:
-            document["lab"] = {"door": str(directory / f"{member['id']}.door")}
+            door = str(directory / f"{member['id']}.door")
+            document["lab"] = document.get("lab", {}) | {"door": door}
         documents.append(document)
     return documents
 

@@ -20,7 +20,13 @@ PACKAGES = ("node", "statemachine")
 
 DOORS = {
     "pysyncobj": {"node.raft", "node.journal", "node.transport", "node.backend"},
-    "msgpack": {"node.wire", "node.transport", "statemachine.image", "statemachine.image_reader"},
+    "msgpack": {
+        "node.wire",
+        "node.results",
+        "node.transport",
+        "statemachine.image",
+        "statemachine.image_reader",
+    },
     "google.protobuf": {"statemachine.commands", "statemachine.proto"},
     "statemachine.proto": {"statemachine", "node.commands"},
     "google_crc32c": {"statemachine", "node.term_file"},
@@ -34,7 +40,7 @@ DOORS = {
     "socket": {"node.server", "node.transport", "node.links", "node.client", "node.lab.plan"},
     "ssl": {"node.server", "node.client", "node.tls"},
     "cryptography": {"node.certificates"},
-    "fcntl": {"statemachine.fs"},
+    "fcntl": {"statemachine.fs", "node.lab.switch"},
     "shutil": {"statemachine.fs", "node.lab.files"},
     "pickle": set(),
 }

@@ -28,6 +28,7 @@ class Room:
         self.links = FakeLinks("n2", "n3")
         self.links.members = {each.id: each for each in members(5)}  # type: ignore[attr-defined]
         self.admitted: list[str] = []
+        self.settled_index = 0
         self.received: list[tuple[str, wire.Message]] = []
         disk = MemoryDisk()
         disk.make_dir(Path("/data"))
@@ -48,6 +49,7 @@ class Room:
             admitted=self.admitted.append,
             receive=lambda peer_id, message: self.received.append((peer_id, message)),
             log=EventLog("n1"),
+            settled_index=lambda: self.settled_index,
         )
 
     def hear(self, peer_id: str, *message: Any) -> None:
@@ -138,6 +140,24 @@ def test_a_newer_roster_is_adopted_from_whoever_names_it() -> None:
     room.hear("n2", wire.INCARNATION, "bb")
     room.hear("n2", wire.ROSTER, 9, roster.encode())
     assert room.membership.current == roster
+
+
+def test_a_roster_where_our_state_knows_of_none_is_a_lie() -> None:
+    room = Room()
+    room.hear("n2", wire.INCARNATION, "bb")
+    room.settled_index = 9
+    forged = FOUNDING.adding(members(4)[3], 9)
+    with pytest.raises(wire.WireError, match="where none was committed"):
+        room.hear("n2", wire.ROSTER, 9, forged.encode())
+    assert room.membership.current is FOUNDING
+    room.hear("n2", wire.ROSTER, 0, FOUNDING.encode())  # an old one is no lie
+    newcomer = Room(Roster.founded_by(members(3), index=-1))
+    newcomer.hear("n2", wire.INCARNATION, "bb")
+    newcomer.settled_index = 9
+    newcomer.hear("n2", wire.ROSTER, 0, FOUNDING.encode())
+    assert newcomer.membership.current.index == 0
+    room.hear("n2", wire.ROSTER, 10, FOUNDING.adding(members(4)[3], 10).encode())
+    assert room.membership.current.index == 10
 
 
 def test_a_removed_peer_that_asks_for_votes_is_told_the_roster() -> None:

@@ -238,6 +238,7 @@ class Fence:
         self.elections = FakeElections()
         self.snapshots = FakeSnapshots()
         self.reads = FakeReads()
+        self.outcomes = FakeReads()
         self.follows = False
         self.delivered: list[tuple[str, dict[str, Any]]] = []
         self.connected: set[str] = set()
@@ -255,6 +256,7 @@ class Fence:
             self.elections,  # type: ignore[arg-type]
             self.reads,  # type: ignore[arg-type]
             self.snapshots,  # type: ignore[arg-type]
+            self.outcomes,  # type: ignore[arg-type]
         )
         self.transport.setOnMessageReceivedCallback(self._deliver)
         self.transport.setOnNodeConnectedCallback(lambda node: self.connected.add(node.id))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from node import cli_top, cli_watch
+from node import cli_top, cli_watch, client
 from node.cli_parser import build_parser
 from node.client import NodeStatus
 from node.config import Address
@@ -87,7 +87,7 @@ async def test_once_prints_what_real_nodes_say(
     (config,) = configs(tmp_path)
     members = {"n1": config.member.http}
     async with running([config]):
-        found = await asyncio.to_thread(cli_watch._http_addresses, [config.member.client], "")
+        found = await asyncio.to_thread(cli_watch.http_addresses, [config.member.client], "")
         assert found == members
         await cli_top._top(members, "", once=True)
     assert "n1 leads, term 1" in capsys.readouterr().out
@@ -151,7 +151,7 @@ def test_status_is_shown_again_and_again_also_while_nobody_answers(
             raise answer
         return answer  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(cli_watch, "statuses", statuses)
+    monkeypatch.setattr(client, "statuses", statuses)
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(KeyboardInterrupt):
         cli_watch.watch_status([status.address], "", 0.5, as_json=True)
