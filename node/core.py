@@ -32,7 +32,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -50,7 +49,7 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog, Watch
+from node.logs import EventLog, Watch, what, where
 from node.membership import MEMBERS_FILE, Membership, Removed
 from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
@@ -461,11 +460,13 @@ class Core:
     def _fail(self, error: Exception) -> None:
         if self._ended:
             return
-        where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
-        self.log.error("fatal", reason=str(error), traceback=where)
+        if isinstance(error, Fatal):
+            self.log.error("fatal", reason=str(error))
+        else:  # NB: what it says may hold a value that a client sent; see node.logs.
+            self.log.error("fatal", reason=what(error), traceback=where(error))
         self.raft.halt()
         try:
-            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {what(error)}"))
         finally:  # the door must not stick: what failed may fail again while it ends
             self._closing = self._loop.create_task(self.links.close())
             self._on_failure(error)
