@@ -126,6 +126,7 @@ class Core:
             undo.callback(self.journal.abandon)
             align(self.journal, self.machine, self.log)
             self._open_membership()
+            undo.callback(self._members_worker.close)
             self._connect()
             undo.pop_all()
 
@@ -185,6 +186,11 @@ class Core:
         founding = Roster.founded_by(config.members)
         if self.identity.joined:
             founding = Roster.founded_by(config.others, index=-1)
+        self._members_worker = Worker(
+            "members-sync",
+            call_soon_threadsafe=self._soon_threadsafe,
+            on_failure=self._fail,
+        )
         self.membership = Membership(
             config.node.id,
             self.identity.incarnation,
@@ -195,7 +201,12 @@ class Core:
             on_change=self._on_members,
             on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
+            settled_index=self.machine.last_applied.index,
+            do=self._members_worker.do,
+            on_saved=self._on_saved,
         )
+        self.journal.hold_index = lambda: self.membership.hold_index
+        self.journal.has_pending_roster = lambda: not self.membership.is_settled
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
@@ -306,6 +317,7 @@ class Core:
             room_bytes=lambda: (
                 self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
             ),
+            may_install=self.membership.may_install,
         )
         self.batches = Batches(
             self.identity.origin,
@@ -433,6 +445,7 @@ class Core:
         self.changes.close(error)
         self.upkeep.close(error)
         self.snapshots.close()
+        self._members_worker.close()
 
     def _fail(self, error: Exception) -> None:
         if self._ended:
@@ -506,6 +519,13 @@ class Core:
     def _on_durable(self) -> None:
         if self._started:
             self._guard(self.transport.on_durable)
+            self.raft.kick()
+
+    def _on_saved(self) -> None:
+        """members.json is durable: let go what waited for it."""
+        if self._started:
+            self.introductions.on_members()
+            self.transport.on_gate()
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:
