@@ -51,7 +51,8 @@ from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
 from node.logs import EventLog
-from node.membership import MEMBERS_FILE, Membership, Removed
+from node.members_file import MEMBERS_FILE
+from node.membership import Membership, Removed
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.roster import Roster

@@ -164,8 +164,8 @@ def test_a_roster_where_our_state_knows_of_none_is_a_lie() -> None:
 def test_a_roster_that_comes_before_its_peer_is_written_down_is_not_lost() -> None:
     """A snapshot may follow it that relies on it."""
     room = Room()
-    room.membership._do = lambda *asked: room.saves.append(asked)
-    room.membership._on_saved = room.door.on_members
+    room.membership._writer._do = lambda *asked: room.saves.append(asked)
+    room.membership._writer._on_saved = room.door.on_members
     room.hear("n2", wire.INCARNATION, "bb")
     room.hear("n2", wire.ROSTER, 7, FOUNDING.adding(members(4)[3], 7).encode())
     room.hear("n2", *ACK)

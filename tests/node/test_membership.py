@@ -11,7 +11,8 @@ import pytest
 
 from node.entry import KIND_CONFIG, Entry, wrap
 from node.errors import Corrupt, Fatal
-from node.membership import Membership, read_members_file
+from node.members_file import read_members_file
+from node.membership import Membership
 from node.roster import LEARNER, Roster
 from tests.support.crash import Crash, MemoryDisk
 from tests.support.fake_service import members
@@ -214,13 +215,13 @@ def test_nothing_passes_a_logged_roster_before_the_file_names_it() -> None:
     # Committed, and the state goes on past it: the file need not say yet that it is the base.
     room.membership.settle(7)
     assert room.membership.hold_index is None
-    assert not room.membership.is_saved
+    assert not room.membership._writer.is_saved
     again = room.again(settled_index=7)
     assert (again.membership.committed, again.membership.is_settled) == (added, True)
     assert room.again(settled_index=6).membership.current == FOUNDING
     assert not room.again(entry(added, 2), settled_index=6).membership.is_settled
     room.save()
-    assert room.membership.is_saved
+    assert room.membership._writer.is_saved
     assert room.again().membership.committed == added
 
 
@@ -266,7 +267,7 @@ def test_a_roster_of_a_peer_is_in_force_at_once_and_the_state_waits_for_the_file
     assert room.membership.current.learners == {"n4"}
     assert room.membership.hold_index == 6
     room.save()
-    assert room.membership.is_saved
+    assert room.membership._writer.is_saved
 
 
 def test_a_peer_that_is_seen_first_counts_when_that_is_on_the_disk() -> None:

@@ -582,7 +582,7 @@ def _change_members(
 ) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
     with (
-        mock.patch("node.membership._SAVE_WITHIN_S", 0.0),  # the gates hold: nobody ever waits
+        mock.patch("node.members_file._SAVE_WITHIN_S", 0.0),  # the gates hold: nobody ever waits
         Simulation(5, tmp_path, seed, founders=3, journal=SMALL_JOURNAL) as sim,
         mock.patch("node.core.Worker", functools.partial(LateWorker, sim)),
     ):
