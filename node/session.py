@@ -41,6 +41,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from node.commands import COMMANDS, Command, Control, Kind, find
+from node.commands.spec import keys_of
 from node.commands.strings import ok_plan
 from node.connection import MODE, Connection
 from node.errors import Fatal
@@ -472,6 +473,8 @@ class Session:
         self._flight_start = self._at
         self._flight_covers = len(self._queue)
         self._at += count
+        if flight != _READS and self.connection.tracking is not None:
+            self.connection.tracking.caching = None  # It spoke of this command.
 
     def _resolve_steps(self, results: Sequence[Any]) -> None:
         """The replies of a run of writes."""
@@ -511,7 +514,8 @@ class Session:
             if is_alone:
                 stop = self._at + 1
             requests = queue[self._at : stop]
-            if len(requests) > 1 and is_gets(requests):
+            tracking = self.connection.tracking
+            if len(requests) > 1 and tracking is None and is_gets(requests):
                 self._at = stop
                 self._frontend.commands_total += len(requests)
                 self._frontend.meter.note("get", len(requests), self._begun_s)
@@ -526,6 +530,8 @@ class Session:
                 reply = command.handler(self.connection, request)
                 assert isinstance(reply, bytes)
                 self._frontend.meter.note(command.name, 1, self._begun_s)
+                if tracking is not None:
+                    self._frontend.tracker.note(self.connection, keys_of(command, request))
                 self._answer(reply)
                 if self._is_writing_paused:
                     return
