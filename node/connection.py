@@ -171,6 +171,11 @@ def _nothing(_data: bytes = b"") -> None:
     """Before there is a session."""
 
 
+def _no_bytes() -> int:
+    """Before there is a socket."""
+    return 0
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Connection:
     """One client, as commands see it."""
@@ -212,6 +217,8 @@ class Connection:
     """node.watches is about to go on with those that are behind."""
     tracking: Tracking | None = None
     """CLIENT TRACKING."""
+    unsent_bytes: Callable[[], int] = _no_bytes
+    """What waits in its socket's buffer."""
     is_full: bool = False
     """The client does not read: nothing more is to be made for it."""
     push: Callable[[bytes], None] = _nothing
