@@ -168,9 +168,7 @@ def _add_client_commands(command: _Command) -> None:
         help="again every S seconds (default 1), until Ctrl-C; with --json one line each time",
     )
 
-    added = connecting(
-        "top", "Watch the cluster live: nodes, rates, latencies, events. q ends it."
-    )
+    added = connecting("top", "Watch the cluster live: nodes, rates, latencies, events. q ends it.")
     added.add_argument("--once", action="store_true", help="print one picture and end")
 
     added = connecting("get", "Print the value of a key; exit code 1 when it is absent.")

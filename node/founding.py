@@ -117,7 +117,7 @@ def _build(
     incarnation = new_incarnation()
     seat = Seat(member=member, role=VOTER, since=begin.index, incarnation=incarnation)
     roster = Roster(index=begin.index, seats=(seat,))
-    write_members_file(disk, directory / MEMBERS_FILE, roster, {})
+    write_members_file(disk, directory / MEMBERS_FILE, roster)
     # Last: without it the directory is nobody's (node.identity refuses it).
     prepare_founding(disk, directory, member.id, incarnation)
     return begin

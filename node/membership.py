@@ -47,7 +47,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -358,17 +360,26 @@ class Membership:
             del self._saves[: place + 1]
 
     def _content(self) -> bytes:
-        fields: dict[str, Any] = {
-            "format": _FORMAT,
-            "index": self._base.index,
-            "roster": json.loads(self._base.encode()),
-            "seen": {name: list(seen) for name, seen in sorted(self._seen.items())},
-            "pending": [
-                [term, each.index, json.loads(each.encode())] for term, each in self._pending
-            ],
-        }
-        fields["sha256"] = _digest(fields)
-        return json.dumps(fields, indent=1).encode() + b"\n"
+        return _encoded(self._base, self._seen, self._pending)
+
+
+def _encoded(
+    base: Roster, seen: Mapping[str, tuple[int, str]], pending: Sequence[Pending]
+) -> bytes:
+    fields: dict[str, Any] = {
+        "format": _FORMAT,
+        "index": base.index,
+        "roster": json.loads(base.encode()),
+        "seen": {name: list(each) for name, each in sorted(seen.items())},
+        "pending": [[term, each.index, json.loads(each.encode())] for term, each in pending],
+    }
+    fields["sha256"] = _digest(fields)
+    return json.dumps(fields, indent=1).encode() + b"\n"
+
+
+def write_members_file(disk: FileSystem, path: Path, roster: Roster) -> None:
+    """Put a committed roster there, durably, in a directory that no node has opened yet."""
+    replace_file(disk, path, [_encoded(roster, {}, ())])
 
 
 def _digest(fields: dict[str, Any]) -> str:

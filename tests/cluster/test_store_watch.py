@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from node.client import Compacted, Event, Store, aio
+from node.client import Event, Store, aio
 from node.errors import Rejected
 from tests.cluster.test_store import addresses
 from tests.support.cluster import Cluster
@@ -67,7 +67,7 @@ def test_a_watch_tells_every_change_once_while_its_node_is_killed(cluster: Clust
     assert watch.next_revision > revisions[-1]
 
 
-def test_with_asyncio_too_and_a_history_that_is_gone_is_told(cluster: Cluster) -> None:
+def test_the_same_with_asyncio(cluster: Cluster) -> None:
     async def scenario() -> None:
         async with aio.Store(addresses(cluster)) as store:
             async with store.lease(ttl_s=20) as lease:
@@ -84,6 +84,5 @@ def test_with_asyncio_too_and_a_history_that_is_gone_is_told(cluster: Cluster) -
                 (b"k", b"1", None),
                 (b"k", None, b"1"),
             ]
-            await store.call("TRI.SNAPSHOT", is_idempotent=True)
 
     asyncio.run(scenario())
