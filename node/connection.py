@@ -3,15 +3,9 @@
     Frontend    one for each node: the backend, the limits, who is connected, counters, cursors
     Connection  one for each client: protocol, read level, name; commands read and change it
 
-Invariants: everything is bounded: connections by client.max_clients, cursors by CURSORS_MAX
-and CURSOR_BYTES_MAX, names by NAME_BYTES_MAX. The password is compared in constant time
+Invariants: everything is bounded: connections by client.max_clients, cursors by node.cursors,
+names by NAME_BYTES_MAX. The password is compared in constant time
 and is in no reply.
-
-A SCAN cursor is a number that stands for the last key returned, in a table of this node:
-    cursor = tag of this process (20 bits) | a counter (43 bits), never 0
-An unknown one (too old, of another node, from before a restart) starts the scan over. That
-keeps what SCAN promises: each key that is there throughout is returned at least once; some
-are returned twice, which SCAN allows.
 
 What a client may be in the middle of is its `mode`, 0 for nearly all: the session looks at that
 one number, and only then at the rest (node.modes).
@@ -25,20 +19,20 @@ Proved by: tests/node/test_session.py, tests/node/test_commands.py
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from node.backend import Backend, Machine
 from node.config import Config
+from node.cursors import Cursors
 from node.meters import CommandMeter
 from node.pubsub import PubSub
 from node.reads import Level
-from node.watches import Watch, Watches
+from node.watch import Watch
+from node.watches import Watches
 from statemachine.commands import BatchBuilder
 from statemachine.fs import ReadFile
 
@@ -46,12 +40,9 @@ if TYPE_CHECKING:
     from node.commands.spec import Command
     from node.transaction import Transaction
 
-__all__ = ["MODE", "Connection", "Cursors", "Frontend"]
+__all__ = ["MODE", "Connection", "Frontend"]
 
-CURSORS_MAX: Final = 4_096
-CURSOR_BYTES_MAX: Final = 4 * 1024 * 1024
 NAME_BYTES_MAX: Final = 4_096
-_COUNTER_BITS: Final = 43
 
 
 class MODE:
@@ -65,34 +56,6 @@ class MODE:
     """The reply to the next command is not sent (CLIENT REPLY SKIP)."""
     SKIPPING: Final = 8
     """This is that command."""
-
-
-class Cursors:
-    """Where the scans of this node stand."""
-
-    __slots__ = ("_bytes", "_counter", "_keys", "_tag")
-
-    def __init__(self, seed: str) -> None:
-        digest = hashlib.sha256(seed.encode()).digest()
-        self._tag = int.from_bytes(digest[:3]) >> 4 << _COUNTER_BITS
-        self._counter = 0
-        self._keys: OrderedDict[int, bytes] = OrderedDict()
-        self._bytes = 0
-
-    def new(self, key: bytes) -> int:
-        """A cursor that stands behind `key`. The oldest ones are forgotten for it."""
-        self._counter = (self._counter + 1) % (1 << _COUNTER_BITS)
-        cursor = self._tag | self._counter or 1
-        self._keys[cursor] = key
-        self._bytes += len(key)
-        while len(self._keys) > CURSORS_MAX or self._bytes > CURSOR_BYTES_MAX:
-            _, forgotten = self._keys.popitem(last=False)
-            self._bytes -= len(forgotten)
-        return cursor
-
-    def key(self, cursor: int) -> bytes | None:
-        """The key that the cursor stands behind; None: start from the beginning."""
-        return self._keys.get(cursor)
 
 
 class Frontend:

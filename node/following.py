@@ -18,7 +18,7 @@
                 P15  PySyncObj acknowledges even what it failed to install: muted until seen.
 
 Invariants: `verified_index` is the highest index known to equal the leader's log, in this
-term; an acknowledgement never exceeds min(durable_index, verified_index).
+term; an acknowledgement never exceeds min(gated_index, verified_index).
 
 On a crash nothing here is needed again: what was acknowledged is in the journal.
 
@@ -189,7 +189,9 @@ class Following:
         return []
 
     def _capped_commit(self) -> int:
-        return min(self._leader_commit, self._state.applied_index() + APPLY_ENTRIES_PER_TURN)
+        capped = min(self._leader_commit, self._state.applied_index() + APPLY_ENTRIES_PER_TURN)
+        hold_index = self._journal.hold_index()
+        return capped if hold_index is None else min(capped, hold_index)
 
     def continue_apply(self) -> None:
         """After a turn: raise the commit index by one more turn's worth."""
@@ -233,7 +235,7 @@ class Following:
         leader_id = self._state.leader_id()
         if not self._ack_wanted or leader_id is None or self._state.is_leader():
             return
-        index = min(self._journal.durable_index, self.verified_index)
+        index = min(self._journal.gated_index, self.verified_index)
         now_s = self._monotonic()
         if index == self.verified_index:
             self._ack_wanted = False

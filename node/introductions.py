@@ -128,13 +128,16 @@ class Introductions:
 
     def _judge(self, peer_id: str) -> None:
         membership = self._membership
-        was_admitted = peer_id in self._admitted
-        if membership.knows(peer_id):
+        known = membership.knows(peer_id)
+        was_admitted = peer_id in self._admitted  # NB: behind that; it may have been judged anew
+        if known:
             self._admitted.add(peer_id)
             if not was_admitted:
                 self._tell_admitted(peer_id)
             return
         self._admitted.discard(peer_id)
+        if membership.is_binding(peer_id):
+            return  # seen for the first time: judged again once that is on the disk
         expected = membership.incarnation_of(peer_id)
         if expected and membership.is_introduced(peer_id):
             self._complain(peer_id, f"{peer_id} runs on another data directory than {expected}")

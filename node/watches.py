@@ -3,7 +3,7 @@
     the log --apply--> history (statemachine) --deliver--> frames --push--> connections
                           ^-------------- feed --------------'   for those who are behind
 
-    watch     a key, or a prefix; `told`: the revision up to which it has been told everything
+    watch     a key, or a prefix (node.watch); `told`: up to which revision it was told everything
     frame     [tri.watch, id, revision, [[operation, key, value, previous]...]]
     mark      the same without events: nothing up to this revision concerns you
     end       [tri.watch-end, id, revision, reason]
@@ -34,50 +34,25 @@ Proved by: tests/node/test_watches.py, tests/cluster/test_watches.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from node.replies import NIL, bulk, integer
+from node.watch import Event, Watch, end_frame, frame, push
 
 if TYPE_CHECKING:
     from node.backend import Backend
     from node.connection import Connection
     from statemachine.history import Run
 
-__all__ = ["Watch", "Watches"]
+__all__ = ["Watches"]
 
 SLICE_BYTES: Final = 256 * 1024
 SLICE_EVENTS: Final = 2_000
 """What `feed` does at once, about 2 ms; and (bytes) what `deliver` makes for one client at once."""
 
 _REVISION: Final = attrgetter("revision")
-_Event = tuple[str, bytes, bytes | None, bytes | None]
-
-
-@dataclass(slots=True, eq=False)
-class Watch:
-    """One watch of one client."""
-
-    id: int
-    connection: Connection
-    name: bytes
-    """The key, or the prefix."""
-    is_prefix: bool
-    wants_previous: bool
-    told: int
-    """While it is behind: it knows everything up to here. Else: nothing at or below concerns it."""
-    is_behind: bool = False
-    was_told: bool = False
-    """Since the last mark."""
-
-    def concerns(self, key: bytes, operation: str) -> bool:
-        """Whether it is told of this."""
-        if operation == "flush":
-            return True
-        return key.startswith(self.name) if self.is_prefix else key == self.name
 
 
 class Watches:
@@ -185,19 +160,19 @@ class Watches:
                     self._fall_behind(watch)
                     fallen[connection] = None
                     continue
-                frame = _frame(watch, revision, events)
-                sizes[connection] = sizes.get(connection, 0) + len(frame)
-                outbox.setdefault(connection, []).append(frame)
+                data = frame(watch, revision, events)
+                sizes[connection] = sizes.get(connection, 0) + len(data)
+                outbox.setdefault(connection, []).append(data)
                 watch.was_told = True
         self._revision = max(self._revision, backend.applied_index)
         for connection, frames in outbox.items():
-            _push(connection, b"".join(frames))
+            push(connection, b"".join(frames))
         for connection in fallen:
             self._feed_soon(connection)
 
-    def _concerned(self, runs: Iterator[Run]) -> dict[Watch, list[_Event]]:
+    def _concerned(self, runs: Iterator[Run]) -> dict[Watch, list[Event]]:
         """What each watch is to be told of these."""
-        found: dict[Watch, list[_Event]] = {}
+        found: dict[Watch, list[Event]] = {}
         by_key, by_prefix = self._by_key, self._by_prefix
         for run in runs:
             operation = run.operation
@@ -227,11 +202,11 @@ class Watches:
         marks: dict[Connection, list[bytes]] = {}
         for watch in self._watches:
             if not watch.is_behind and not watch.was_told and not watch.connection.is_full:
-                frame = _frame(watch, max(watch.told, self._revision), [])
-                marks.setdefault(watch.connection, []).append(frame)
+                mark = frame(watch, max(watch.told, self._revision), [])
+                marks.setdefault(watch.connection, []).append(mark)
             watch.was_told = False
         for connection, frames in marks.items():
-            _push(connection, b"".join(frames))
+            push(connection, b"".join(frames))
 
     # Those who are behind.
 
@@ -275,7 +250,7 @@ class Watches:
                 break  # `deliver` tells of these.
             if size_bytes > SLICE_BYTES or events_count > SLICE_EVENTS:
                 break
-            events: list[_Event] = []
+            events: list[Event] = []
             for run in runs:
                 events_count += len(run.keys)
                 events += [
@@ -284,7 +259,7 @@ class Watches:
                     if watch.concerns(key, run.operation)
                 ]
             if events:
-                frames.append(_frame(watch, revision, events))
+                frames.append(frame(watch, revision, events))
                 size_bytes += len(frames[-1])
             watch.told = revision
         else:
@@ -294,37 +269,8 @@ class Watches:
             watch.connection.watches_behind.pop(watch.id, None)
         if frames:
             watch.was_told = True
-            _push(watch.connection, b"".join(frames))
+            push(watch.connection, b"".join(frames))
 
     def _end(self, watch: Watch) -> None:
         self.close(watch)
-        first = self._backend.history.first
-        reason = b"COMPACTED history begins at revision %d" % first
-        words = (bulk(b"tri.watch-end"), integer(watch.id), integer(watch.told), bulk(reason))
-        _push(watch.connection, _head(watch.connection) + b"".join(words))
-
-
-def _head(connection: Connection) -> bytes:
-    return b">4\r\n" if connection.protocol >= 3 else b"*4\r\n"
-
-
-def _frame(watch: Watch, revision: int, events: list[_Event]) -> bytes:
-    connection = watch.connection
-    nil = NIL[connection.protocol]
-    parts = [
-        _head(connection),
-        b"$9\r\ntri.watch\r\n:%d\r\n:%d\r\n*%d\r\n" % (watch.id, revision, len(events)),
-    ]
-    head = b"*4\r\n" if watch.wants_previous else b"*3\r\n"
-    for operation, key, value, previous in events:
-        parts += (head, bulk(operation.encode()), bulk(key), nil if value is None else bulk(value))
-        if watch.wants_previous:
-            parts.append(nil if previous is None else bulk(previous))
-    return b"".join(parts)
-
-
-def _push(connection: Connection, data: bytes) -> None:
-    try:
-        connection.push(data)
-    except Exception:  # noqa: BLE001 - it costs that client its connection, not the replica
-        connection.frontend.disconnect(connection)
+        push(watch.connection, end_frame(watch, self._backend.history.first))

@@ -10,7 +10,7 @@ in one order on every replica: deadlines of their own first, soonest first, then
 
 Does not: remove records, know values, or tell time.
 
-Proved by: tests/statemachine/test_keyspace.py, test_rules_grants.py, test_store_model.py
+Proved by: tests/statemachine/test_keyspace.py, test_grants.py, test_store_model.py
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Dues"]
 class Dues:
     """The two indexes of one store. Not thread-safe."""
 
-    __slots__ = ("_leases", "grants")
+    __slots__ = ("_leases", "count", "grants")
 
     def __init__(
         self, dues: Mapping[bytes, int] | None = None, grants: GrantParts | None = None
@@ -34,15 +34,14 @@ class Dues:
         dues = dues or {}
         self._leases = Leases({key: due for key, due in dues.items() if due >= 0})
         self.grants = Grants(grants, ((-due, key) for key, due in dues.items() if due < 0))
-
-    def __len__(self) -> int:
+        self.count = len(dues)
         """How many keys are in an index."""
-        return len(self._leases) + self.grants.attached
 
     def enter(self, key: bytes, due: int | None) -> None:
         """The key, which is in neither, is due then."""
         if due is None:
             return
+        self.count += 1
         if due < 0:
             self.grants.attach(-due, key)
         else:
@@ -52,6 +51,7 @@ class Dues:
         """Forget that the key is due then, as it is. Raises: ValueError when it is not."""
         if due is None:
             return
+        self.count -= 1
         if due < 0:
             self.grants.detach(-due, key)
         else:
@@ -61,6 +61,7 @@ class Dues:
         """There are no keys any more. The grants stay."""
         self._leases = Leases()
         self.grants.detach_all()
+        self.count = 0
 
     def deadline_ms(self, due: int | None) -> int | None:
         """When that is."""
@@ -73,10 +74,17 @@ class Dues:
             return grants_ms if soonest_ms is None else soonest_ms
         return min(soonest_ms, grants_ms)
 
+    def are_due(self, clock_ms: int) -> bool:
+        """Whether anything is."""
+        soonest_ms = self.next_deadline_ms()
+        return soonest_ms is not None and soonest_ms <= clock_ms
+
     def take_due(self, clock_ms: int, keys_max: int) -> list[bytes]:
         """Forget what is due, at most keys_max of them; the keys, in order."""
         keys = self._leases.take_due(clock_ms, keys_max)
-        return keys + self.grants.take_due(clock_ms, keys_max - len(keys))
+        keys += self.grants.take_due(clock_ms, keys_max - len(keys))
+        self.count -= len(keys)
+        return keys
 
     def due_count(self, clock_ms: int) -> int:
         """How many keys are due."""

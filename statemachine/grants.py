@@ -20,7 +20,8 @@ all depends on the batches alone: no clock, no randomness.
 
 Does not: remove records, tell time, or know batches.
 
-Proved by: tests/statemachine/test_grants.py, test_rules_grants.py, test_store_model.py
+Proved by: tests/statemachine/test_grants.py, test_store_model.py,
+tests/node/test_commands_leases.py
 """
 
 from __future__ import annotations

@@ -65,14 +65,13 @@ class Keyspace:
         self._dues = Dues()
         self.removals = Removals()
         self.history: History | None = None
-        """What was done, value by value, if somebody put one here. As `changes` below."""
+        """As `changes` below, value by value."""
         self.clock_ms = 0
         self.revision = 0
         self.changes: list[Change] | None = None
         """What changed, in order, for this replica's listeners; None: nobody listens. Whoever
         listens puts a list here and empties it. Nothing that is stored depends on it."""
-        # Whether a lease may be due. It may stay True too long (reads are slower), never too short.
-        self._has_backlog = False
+        self._has_backlog = False  # Whether anything may be due: too long at most, never too short.
         self._choose_get()
 
     # Changes. Called by rules.py and store.py only.
@@ -116,19 +115,21 @@ class Keyspace:
         if due is not None and 0 <= due <= self.clock_ms:
             self.remove(key)
             return
-        previous = self.live(key)
-        if self._dues or due is not None:
+        if self._has_backlog:
+            self.live(key)
+        if self.history is not None:
+            previous = self._records.get(key)
+            self.history.note_one(self.revision, operation, key, value, previous)
+        if self._dues.count or due is not None:
             old = self._records.deadline_ms(key)
             if old != due:
                 self._dues.leave(key, old)
                 self._dues.enter(key, due)
         self._records.put(key, value, self.revision, due)
-        if self.history is not None:
-            self.history.note(self.revision, operation, (key,), (value,), (previous,))
 
     def assign_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """`assign` without deadlines, in columns: the hot path. The last of equal keys wins."""
-        if self._dues:
+        if self._dues.count:
             if self._has_backlog:
                 for key in keys:
                     self.live(key)
@@ -148,7 +149,7 @@ class Keyspace:
             self.removals.note(key, records.modified(key))
             records.remove(key)
             if self.history is not None:
-                self.history.note(self.revision, "del", (key,), None, (value,))
+                self.history.note_one(self.revision, "del", key, None, value)
 
     def clear(self) -> None:
         """No keys, and none hangs on a grant. The clock stays, and so do the grants."""
@@ -159,7 +160,7 @@ class Keyspace:
         else:
             self.removals.forget(self.revision)
         if self.history is not None and len(records):
-            self.history.note(self.revision, "flush", (b"",), None, (None,))
+            self.history.note_one(self.revision, "flush", b"", None, None)
         self._dues.leave_all()
         self._records = Records()
         self._find_backlog()
@@ -171,8 +172,7 @@ class Keyspace:
         self._find_backlog()
 
     def _find_backlog(self) -> None:
-        soonest_ms = self.next_deadline_ms()
-        self._has_backlog = soonest_ms is not None and soonest_ms <= self.clock_ms
+        self._has_backlog = self._dues.are_due(self.clock_ms)
         self._choose_get()
 
     def _choose_get(self) -> None:
@@ -181,7 +181,7 @@ class Keyspace:
 
     @property
     def grants(self) -> Grants:
-        """The leases of many keys. To be ended by `revoke_lease` only."""
+        """The leases of many keys."""
         return self._dues.grants
 
     def revoke_lease(self, lease_id: int) -> bool:
@@ -204,9 +204,7 @@ class Keyspace:
 
     def facts(self, key: bytes) -> Record | None:
         """Value, revisions, deadline and lease in one; None: no such key."""
-        if self._is_backlog(key):
-            return None
-        record = self._records.record(key)
+        record = None if self._is_backlog(key) else self._records.record(key)
         if record is not None and record.deadline_ms is not None and record.deadline_ms < 0:
             grant = self.grants[-record.deadline_ms]
             record.deadline_ms, record.lease = grant.deadline_ms, grant.id
@@ -235,7 +233,7 @@ class Keyspace:
     @property
     def leases_count(self) -> int:
         """How many keys have a deadline."""
-        return len(self._dues)
+        return self._dues.count
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""

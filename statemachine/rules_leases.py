@@ -13,7 +13,8 @@ A key that hangs on a lease
 Invariants: as in rules.py. A lease ends by the replicated clock alone: at its deadline it is
 there for nobody, whether or not a batch has swept it. A time beyond TIME_MS_MAX is refused.
 
-Proved by: tests/statemachine/test_rules_grants.py, test_store_model.py
+Proved by: tests/statemachine/test_grants.py, test_store_model.py,
+tests/node/test_commands_leases.py
 """
 
 from __future__ import annotations
