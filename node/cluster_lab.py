@@ -36,7 +36,7 @@ from node.cluster_load import Load
 from node.cluster_plan import panel_address
 from node.config import Address, Config
 from node.errors import KVError
-from node.lab.proxy import Wire
+from node.lab.proxy import Gate, Wire
 from node.logs import EventLog
 from node.web.http import Server
 from node.web.panel import Panel, Refused
@@ -61,6 +61,7 @@ class ClusterLab:
         self._children = {child.id: child for child in children}
         self._clock = Clock()
         self._wires: dict[tuple[str, str], Wire] = {}
+        self._gates: dict[tuple[str, str], Gate] = {}
         self._cut: set[tuple[str, str]] = set()
         self._isolated: set[str] = set()
         self._paused: set[str] = set()
@@ -93,9 +94,10 @@ class ClusterLab:
         for place, dialler in enumerate(ids):
             for config in self._configs[place + 1 :]:
                 peer = config.member.peer
-                wire = Wire(dialler, config.node.id, peer.host, peer.port, rng)
-                await wire.start()
-                self._wires[dialler, config.node.id] = wire
+                ends = (dialler, config.node.id)
+                self._wires[ends] = Wire(*ends, rng)
+                self._gates[ends] = Gate((peer.host, peer.port), self._wires[ends])
+                await self._gates[ends].start(peer.host)
         return [self._wired(config) for config in self._configs]
 
     def begin_load(self) -> None:
@@ -108,8 +110,8 @@ class ClusterLab:
         """This node's configuration, with the wires where peers are that it dials."""
         own = config.node.id
         members = tuple(
-            dataclasses.replace(member, peer=Address(member.peer.host, wire.port))
-            if (wire := self._wires.get((own, member.id))) is not None
+            dataclasses.replace(member, peer=Address(member.peer.host, gate.port))
+            if (gate := self._gates.get((own, member.id))) is not None
             else member
             for member in config.members
         )
@@ -125,8 +127,8 @@ class ClusterLab:
         for released in self._held.values():
             released.set()
         await self._server.stop()
-        for wire in self._wires.values():
-            await wire.close()
+        for gate in self._gates.values():
+            await gate.close()
 
     def held(self, node_id: str) -> asyncio.Event | None:
         """Set once this node, which was killed here, may be started again; None: it may now."""
