@@ -43,7 +43,8 @@ from typing import Any, Final, Protocol
 from node import wire
 from node.errors import Fatal, KVError, NotLeader, OutcomeUnknown, Rejected, Unavailable
 from node.links import Links
-from node.logs import EventLog
+from node.logs import EventLog, what, where
+from node.meters import BatchMeter
 from node.outcomes import Outcomes
 from node.raft import Raft
 from statemachine import FileStateMachine
@@ -158,6 +159,7 @@ class Batches:
         """Why no write is taken at present (disk reserve), or None."""
         self.leaving: str | None = None
         """Why no write is taken by this node; those under way are still carried out."""
+        self.meter = BatchMeter()
         self._closed: KVError | None = None
 
     @property
@@ -266,8 +268,10 @@ class Batches:
         if not self._done:
             return
         done, self._done = self._done, []
+        now_s = self._monotonic()
         for batch, results in done:
             width = batch.builder.width
+            self.meter.applied(width, len(batch.payload), now_s - batch.since_s)
             if len(results) != width:
                 reason = results[0].text if results else "no results"
                 self._fail(batch, Rejected(f"the batch was refused: {reason}"))
@@ -354,7 +358,18 @@ class Batches:
         self._pending.clear()
         self._skipped.clear()
 
+    @property
+    def proposed_total(self) -> int:
+        """Batches that were given a sequence since the start."""
+        return self._sequence
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that were proposed and are not applied yet."""
+        return len(self._pending)
+
     def _fail(self, batch: _Batch, error: KVError) -> None:
+        self.meter.failed_total += 1
         claims, batch.claims = batch.claims, []
         for waiter, _, _ in claims:
             self._tell(waiter.fail, error)
@@ -363,4 +378,4 @@ class Batches:
         try:
             told(*arguments)
         except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
-            self._log.error("a reply failed", reason=repr(error))
+            self._log.error("a reply failed", reason=what(error), traceback=where(error))

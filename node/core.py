@@ -32,7 +32,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -50,9 +49,10 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog
+from node.logs import EventLog, Watch, what, where
 from node.members_file import MEMBERS_FILE
 from node.membership import Membership, Removed
+from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.roster import Roster
@@ -65,6 +65,7 @@ from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
+from statemachine.history import HistoryConfig
 
 __all__ = ["Core"]
 
@@ -78,6 +79,7 @@ class Core:
     Args:
         on_failure: told once of the error that ended the core.
         drain: lets clients go with their answers, before a removed node ends.
+        watch: told every event that is logged (node.logs).
 
     Raises:
         ConfigError, Fatal: the data directory is not ours, not sound, or in use.
@@ -92,9 +94,12 @@ class Core:
         rng: random.Random,
         on_failure: Callable[[Exception], None],
         drain: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
-        self.log = EventLog(config.node.id)
+        self.log = EventLog(config.node.id, watch)
+        self.lag = Histogram()
+        """By how much the timer came late (s): how long this process did something else."""
         self._loop = asyncio.get_running_loop()
         self._disk = disk
         self._clock = clock
@@ -146,6 +151,9 @@ class Core:
                 entries=config.checkpoint.entries,
                 bytes=config.checkpoint.bytes,
                 interval_ms=config.checkpoint.interval_ms,
+            ),
+            history=HistoryConfig(
+                bytes_max=config.history.bytes_max, entries_max=config.history.entries_max
             ),
             disk=self._disk,
             monotonic=self._clock.monotonic,
@@ -211,6 +219,8 @@ class Core:
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+        if config.lab.equal_timeouts:
+            self.log.warning("equal election timeouts allowed", reason="votes split: lab only")
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current
@@ -229,6 +239,7 @@ class Core:
             + 4 * config.peer.frame_bytes_max
             + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
+            listen=config.lab.listen,
             log=self.log,
             events=LinkEvents(
                 up=self._link_up,
@@ -266,6 +277,7 @@ class Core:
                 settled=self.membership.settle,
             ),
         )
+        self.log.place = lambda: (self.raft.term(), self.raft.applied_index())
         self.transport.watch(self.membership)
         self.introductions = Introductions(
             self.membership,
@@ -451,11 +463,13 @@ class Core:
     def _fail(self, error: Exception) -> None:
         if self._ended:
             return
-        where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
-        self.log.error("fatal", reason=str(error), traceback=where)
+        if isinstance(error, Fatal):
+            self.log.error("fatal", reason=str(error))
+        else:  # NB: what it says may hold a value that a client sent; see node.logs.
+            self.log.error("fatal", reason=what(error), traceback=where(error))
         self.raft.halt()
         try:
-            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {what(error)}"))
         finally:  # the door must not stick: what failed may fail again while it ends
             self._closing = self._loop.create_task(self.links.close())
             self._on_failure(error)
@@ -488,6 +502,7 @@ class Core:
         now_s = self._clock.monotonic()
         late_s = now_s - self._ticked_s - TICK_S
         self._ticked_s = now_s
+        self.lag.observe(max(late_s, 0.0))
         if late_s * 1000 > self.config.raft.heartbeat_ms:
             self.log.warning("loop was blocked", ms=round(late_s * 1000))
 

@@ -261,6 +261,11 @@ class Raft:
             pair = [(NOOP_COMMAND, index, last.term) for index in (last.index - 1, last.index)]
         else:
             pair = self.journal[:2]
+        if len(pair) == 2 and pair[1][1] <= last.index:
+            # What the state holds is committed. From 1 (P14) a leader would count its way up to
+            # here, index by index: for ever, in a log that begins behind a gap (node.founding).
+            replica = self._replica
+            replica._SyncObj__raftCommitIndex = max(replica.raftCommitIndex, pair[1][1])
         return pair[1], pair[0], set()
 
     def _on_role(self, old: int, new: int) -> None:

@@ -131,6 +131,7 @@ class Session:
         self._flight = _NOTHING
         self._flight_start = 0  # The flight's requests stand at [start, self._at).
         self._flight_covers = 0
+        self._begun_s = 0.0  # When the last run was begun, for the meter.
         self._steps: list[Step] = []
         self._control: Control | None = None
         self._is_pumping = False
@@ -167,11 +168,11 @@ class Session:
 
     def pause_writing(self) -> None:
         """The client does not read: make no more replies."""
-        self._is_writing_paused = True
+        self._is_writing_paused = self.connection.is_full = True
 
     def resume_writing(self) -> None:
         """It has read."""
-        self._is_writing_paused = False
+        self._is_writing_paused = self.connection.is_full = False
         self._pump()
 
     def lost(self) -> None:
@@ -220,6 +221,7 @@ class Session:
         count = stop - start
         if flight == _PUTS:
             self._frontend.commands_total += count
+            self._frontend.meter.note("set", count, self._begun_s)
             if results[start:stop].count(True) == count:
                 self._replies.append(OK * count)
             else:  # No plain put is refused by the rules; a batch as a whole may be.
@@ -230,6 +232,7 @@ class Session:
         else:
             assert self._control is not None
             self._frontend.commands_total += 1
+            self._note_alone()
             self._reply(self._control.reply(results[start], self.connection.protocol))
         self._pump()
 
@@ -240,6 +243,7 @@ class Session:
             return
         if flight == _CONTROL:  # One that is a read as a whole.
             assert self._control is not None
+            self._note_alone()
             self._reply(self._control.reply(None, self.connection.protocol))
             self._pump()
             return
@@ -307,6 +311,8 @@ class Session:
             self._reply(error_line(f"ERR {self._parser.error}"))
             self.connection.is_closing = True
         self._flush()
+        if self.connection.watches_behind:  # Behind the reply that tells of them.
+            self._frontend.watches.feed(self.connection)
         if self.connection.is_closing or (is_idle and self._is_input_over):
             self.connection.is_closing = True
             self._close()
@@ -408,6 +414,7 @@ class Session:
         assert command.handler is not None
         connection = self.connection
         connection.last_command = command.name
+        self._begun_s = self._frontend.meter.now()
         outcome = command.handler(connection, request)
         if command.name == "client|reply" and not connection.mode & MODE.SKIPPING:
             self._mute(on=connection.is_muted)
@@ -419,8 +426,14 @@ class Session:
             outcome.start(self)
         else:
             assert isinstance(outcome, bytes)
+            self._frontend.meter.note(command.name, 1, self._begun_s)
             self._answer(outcome)
             self._parser.authenticated = connection.is_authenticated
+
+    def _note_alone(self) -> None:
+        command = find(self._queue[self._flight_start])
+        if not isinstance(command, bytes):
+            self._frontend.meter.note(command.name, 1, self._begun_s)
 
     # Writes.
 
@@ -455,6 +468,7 @@ class Session:
 
     def _begin(self, flight: int, count: int) -> None:
         self._flight = flight
+        self._begun_s = self._frontend.meter.now()
         self._flight_start = self._at
         self._flight_covers = len(self._queue)
         self._at += count
@@ -463,6 +477,9 @@ class Session:
         """The replies of a run of writes."""
         steps, self._steps = self._steps, []
         self._frontend.commands_total += len(steps)
+        for step in steps:
+            if not isinstance(step, bytes):
+                self._frontend.meter.note(step[2].name, 1, self._begun_s)
         for reply in write_replies(steps, results, self.connection.protocol):
             self._reply(reply)
             if self._is_closed:  # Its replies had no room.
@@ -497,6 +514,7 @@ class Session:
             if len(requests) > 1 and is_gets(requests):
                 self._at = stop
                 self._frontend.commands_total += len(requests)
+                self._frontend.meter.note("get", len(requests), self._begun_s)
                 values = self._backend.machine.get_many(list(map(_KEY, requests)))
                 self._reply(value_replies(values, self.connection.protocol))
                 continue
@@ -507,6 +525,7 @@ class Session:
                 assert command.handler is not None
                 reply = command.handler(self.connection, request)
                 assert isinstance(reply, bytes)
+                self._frontend.meter.note(command.name, 1, self._begun_s)
                 self._answer(reply)
                 if self._is_writing_paused:
                     return

@@ -67,6 +67,8 @@ class ClusterConfig:
     """`"raft.heartbeat_ms" = 30`: wins over the file."""
     wires: str = "proxy"
     """How wires are cut: "proxy", or "namespaces" (root only)."""
+    delay_ms: Span = (0.0, 0.0)
+    """How long anything between two nodes takes, one way, all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +123,16 @@ class FaultConfig:
     """delay: one way; slow_fsync: each sync; clock: the offset; flap: half a period."""
     share: float = 0.1
     """loss: of the segments."""
+    until_leader: bool = False
+    """Not healed, after for_s, before somebody leads again: who comes back must not vote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChaosConfig:
     """[chaos]: faults drawn by weight, one after the other."""
+
+    at_once: int = 1
+    """How many such rows of faults run side by side."""
 
     gap_s: Span = (0.3, 1.0)
     for_s: Span = (0.3, 1.5)
@@ -160,9 +167,10 @@ class Experiment:
     chaos: ChaosConfig | None = None
     bounds: Bounds = field(default_factory=Bounds)
     sweep: dict[str, Any] = field(default_factory=dict)
-    """[sweep] key, values: what `lab sweep` changes, and `lab run` too when it is there."""
+    """[sweep] key, values: what `lab sweep` changes, and `lab run` too when it is there; panels:
+    which of the values are drawn together (all in one when left out)."""
     paper: dict[str, float] = field(default_factory=dict)
-    """[paper]: medians that somebody published, drawn beside ours."""
+    """[paper]: "value, median" = 287.0: what somebody published, drawn beside ours."""
 
     @property
     def kinds(self) -> set[str]:
@@ -173,7 +181,8 @@ class Experiment:
     @property
     def needs_wires(self) -> bool:
         """Whether peers have to talk through proxies."""
-        return bool(self.kinds & set(WIRE_FAULTS)) or self.cluster.wires == "namespaces"
+        real = self.cluster.wires == "namespaces" or any(self.cluster.delay_ms)
+        return real or bool(self.kinds & set(WIRE_FAULTS))
 
     @property
     def needs_doors(self) -> bool:
@@ -274,17 +283,19 @@ def _judge(experiment: Experiment) -> list[str]:
     if experiment.chaos is not None:
         wrong = set(experiment.chaos.weights) - set(FAULT_KINDS)
         problems += [f"chaos.weights: {kind!r} is no fault" for kind in sorted(wrong)]
-        if not experiment.chaos.weights:
-            problems.append("chaos.weights: is empty")
+        if not experiment.chaos.weights or experiment.chaos.at_once < 1:
+            problems.append("chaos: weights must not be empty, at_once be at least 1")
     if experiment.cluster.wires not in ("proxy", "namespaces"):
         problems.append("cluster.wires: must be proxy or namespaces")
-    elif experiment.cluster.wires == "namespaces" and experiment.kinds & {"delay", "loss"}:
-        problems.append("cluster.wires: delay and loss need the proxies")
-    if "member" in experiment.kinds and experiment.needs_wires:
-        # A roster names real addresses: whoever is added would be dialled past the proxies.
-        problems.append("faults: member goes with no fault of wires")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
-    if experiment.sweep and set(experiment.sweep) != {"key", "values"}:
-        problems.append("sweep: takes key and values")
+    if experiment.sweep:
+        problems += _judge_sweep(experiment.sweep)
     return problems
+
+
+def _judge_sweep(sweep: dict[str, Any]) -> list[str]:
+    if not {"key", "values"} <= set(sweep) <= {"key", "values", "panels"}:
+        return ["sweep: takes key, values, and panels"]
+    drawn = [label for panel in sweep.get("panels", ()) for label in panel]
+    return [f"sweep.panels: {each!r} is no value" for each in drawn if each not in sweep["values"]]

@@ -42,7 +42,7 @@ def test_every_kind_of_fault_ships_in_some_experiment() -> None:
         ({"chaos": {"weights": {"kick": 1.0}}}, "chaos.weights: 'kick'"),
         ({"times": {"walk_s": 1}}, "times.walk_s: no such key"),
         ({"cluster": {"nodes": 10}}, "cluster.nodes"),
-        ({"sweep": {"key": "x"}}, "sweep: takes key and values"),
+        ({"sweep": {"key": "x"}}, "sweep: takes key, values, and panels"),
         ({"times": 3}, "times: must be a table"),
     ],
 )

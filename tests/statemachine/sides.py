@@ -360,7 +360,7 @@ class Side:
             assert machine.deadline_ms(key) == model.deadline(key)
         soonest = machine.next_deadline_ms
         if soonest is None or soonest > machine.clock_ms:
-            deadlines = [ms for _, ms in model.keys.values() if ms is not None]
+            deadlines = model.deadlines()
             assert soonest == min(deadlines, default=None)
         last = self.state.last.index
         for index in range(max(0, last - 5), last + 2):
