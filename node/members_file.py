@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,14 +33,7 @@ from node.errors import Corrupt, Fatal, Unsupported
 from node.roster import Roster
 from statemachine.fs import FileSystem, replace_file
 
-__all__ = [
-    "MEMBERS_FILE",
-    "MembersFile",
-    "MembersWriter",
-    "Pending",
-    "read_members_file",
-    "write_members_file",
-]
+__all__ = ["MEMBERS_FILE", "MembersFile", "MembersWriter", "Pending", "read_members_file"]
 
 MEMBERS_FILE: Final = "members.json"
 _FORMAT: Final = 2
@@ -183,13 +176,6 @@ class MembersWriter:
 def _digest(fields: dict[str, Any]) -> str:
     kept = {name: each for name, each in fields.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def write_members_file(
-    disk: FileSystem, path: Path, roster: Roster, seen: Mapping[str, tuple[int, str]]
-) -> None:
-    """Replace it, durably, where no node runs: a committed roster, and who was seen."""
-    replace_file(disk, path, [MembersFile(roster, dict(seen)).encode()])
 
 
 def read_members_file(path: Path, data: bytes) -> MembersFile:

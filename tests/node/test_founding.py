@@ -50,8 +50,9 @@ def test_the_founder_has_the_state_and_is_the_only_member_behind_the_gap(
     with FileStateMachine(directory, wal=WalConfig(sync="checkpoint")) as machine:
         assert machine.last_applied == begin
         assert [machine.get(key) for key in (b"a", b"b", b"c")] == [b"aa", b"bb", b"cc"]
-    known = read_members_file(directory / "members.json", (directory / "members.json").read_bytes())
-    roster, seen = known.roster, known.seen
+    path = directory / "members.json"
+    found = read_members_file(path, path.read_bytes())
+    roster, seen = found.roster, found.seen
     identity = json.loads((directory / "identity.json").read_text())
     assert (roster.index, roster.voters, seen) == (begin.index, {"n1"}, {})
     assert roster.seats[0].incarnation == identity["incarnation"]
