@@ -122,7 +122,8 @@ def _others(data_dir: Path, config: Config) -> tuple[Member, ...]:
     path, disk = data_dir / MEMBERS_FILE, Disk()
     members = config.members
     if disk.exists(path):
-        roster = read_members_file(path, disk.read_bytes(path)).roster
+        known = read_members_file(path, disk.read_bytes(path))
+        roster = known.pending[-1][1] if known.pending else known.roster
         if roster.index > 0:
             members = roster.members
     return tuple(each for each in members if each.id != config.node.id)
