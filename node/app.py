@@ -39,6 +39,7 @@ from node.connection import Frontend
 from node.core import Core
 from node.errors import Fatal, KVError, Unavailable
 from node.labdoor import LabDoor
+from node.logs import what
 from node.metered_disk import metered
 from node.server import Server, tls_context
 from node.web.site import Site
@@ -219,7 +220,8 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
 
 
 def _say_fatal(error: Exception) -> int:
-    print(f"trimaran: fatal: {error}", file=sys.stderr, flush=True)
+    said = str(error) if isinstance(error, KVError) else f"a bug: {what(error)}"
+    print(f"trimaran: fatal: {said}", file=sys.stderr, flush=True)
     return EXIT_FATAL
 
 

@@ -43,7 +43,7 @@ from typing import Any, Final, Protocol
 from node import wire
 from node.errors import Fatal, KVError, NotLeader, OutcomeUnknown, Rejected, Unavailable
 from node.links import Links
-from node.logs import EventLog
+from node.logs import EventLog, what, where
 from node.meters import BatchMeter
 from node.outcomes import Outcomes
 from node.raft import Raft
@@ -378,4 +378,4 @@ class Batches:
         try:
             told(*arguments)
         except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
-            self._log.error("a reply failed", reason=repr(error))
+            self._log.error("a reply failed", reason=what(error), traceback=where(error))

@@ -40,7 +40,17 @@ from node.errors import ConfigError
 from statemachine.errors import DirectoryInUse, Unavailable
 from statemachine.fs import Disk, Lock, replace_file
 
-__all__ = ["HOST", "Options", "certify", "claim", "config_path", "plan", "write_state"]
+__all__ = [
+    "HOST",
+    "Options",
+    "certify",
+    "claim",
+    "config_path",
+    "panel_address",
+    "plan",
+    "write_config",
+    "write_state",
+]
 
 HOST: Final = "127.0.0.1"
 PEER_PORTS_ABOVE: Final = 1_000
@@ -73,6 +83,9 @@ class Options:
 
     tls: bool = False
     """Make certificates where there are none yet, and have the peers use them."""
+
+    lab: bool = False
+    """Serve the laboratory's page, with buttons that break things."""
 
 
 def plan(options: Options) -> list[Config]:
@@ -147,6 +160,13 @@ def certify(options: Options, configs: Sequence[Config], disk: Disk) -> None:
         certificates.make(directory, lacking, certificates.DAYS_MAX, disk, now_ms)
 
 
+def panel_address(config: Config) -> Address:
+    """Where the laboratory's page is: behind the HTTP ports of as many nodes as there may be.
+
+    `config`: the first node's."""
+    return Address(config.member.http.host, config.member.http.port + MEMBERS_MAX)
+
+
 def _member(number: int, base_port: int) -> Member:
     """The id and the three addresses of node `number` (from 1), as the Contract has them."""
     port = base_port + number - 1
@@ -176,6 +196,9 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         )
         if not can_listen(address)
     ]
+    page = panel_address(configs[0])
+    if options.lab and not can_listen(page):
+        taken.append(f"{page} (the laboratory's page)")
     if taken:
         raise Unavailable(
             f"already in use: {', '.join(taken)}. Is another cluster running? "
@@ -193,8 +216,7 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         if options.tls:
             certify(options, configs, disk)
         for config in configs:
-            text = config.render().encode("utf-8")
-            replace_file(disk, config_path(options.data_dir, config), [_WRITTEN_BY + text])
+            write_config(options.data_dir, config, disk)
     except BaseException:
         lock.release()
         raise
@@ -202,6 +224,12 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
 
 
 _WRITTEN_BY: Final = b"# Written by `trimaran cluster` at each start: changes here are lost.\n\n"
+
+
+def write_config(data_dir: Path, config: Config, disk: Disk) -> None:
+    """What `trimaran serve` of this node is going to read."""
+    text = config.render().encode("utf-8")
+    replace_file(disk, config_path(data_dir, config), [_WRITTEN_BY + text])
 
 
 def config_path(data_dir: Path, config: Config) -> Path:

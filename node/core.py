@@ -32,7 +32,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -50,8 +49,9 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog, Watch
-from node.membership import MEMBERS_FILE, Membership, Removed
+from node.logs import EventLog, Watch, what, where
+from node.members_file import MEMBERS_FILE
+from node.membership import Membership, Removed
 from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
@@ -132,6 +132,7 @@ class Core:
             undo.callback(self.journal.abandon)
             align(self.journal, self.machine, self.log)
             self._open_membership()
+            undo.callback(self._members_worker.close)
             self._connect()
             undo.pop_all()
 
@@ -194,6 +195,11 @@ class Core:
         founding = Roster.founded_by(config.members)
         if self.identity.joined:
             founding = Roster.founded_by(config.others, index=-1)
+        self._members_worker = Worker(
+            "members-sync",
+            call_soon_threadsafe=self._soon_threadsafe,
+            on_failure=self._fail,
+        )
         self.membership = Membership(
             config.node.id,
             self.identity.incarnation,
@@ -204,7 +210,12 @@ class Core:
             on_change=self._on_members,
             on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
+            settled_index=self.machine.last_applied.index,
+            do=self._members_worker.do,
+            on_saved=self._on_saved,
         )
+        self.journal.hold_index = lambda: self.membership.hold_index
+        self.journal.has_pending_roster = lambda: not self.membership.is_settled
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
@@ -319,6 +330,7 @@ class Core:
             room_bytes=lambda: (
                 self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
             ),
+            may_install=self.membership.may_install,
         )
         self.batches = Batches(
             self.identity.origin,
@@ -446,15 +458,18 @@ class Core:
         self.changes.close(error)
         self.upkeep.close(error)
         self.snapshots.close()
+        self._members_worker.close()
 
     def _fail(self, error: Exception) -> None:
         if self._ended:
             return
-        where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
-        self.log.error("fatal", reason=str(error), traceback=where)
+        if isinstance(error, Fatal):
+            self.log.error("fatal", reason=str(error))
+        else:  # NB: what it says may hold a value that a client sent; see node.logs.
+            self.log.error("fatal", reason=what(error), traceback=where(error))
         self.raft.halt()
         try:
-            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {what(error)}"))
         finally:  # the door must not stick: what failed may fail again while it ends
             self._closing = self._loop.create_task(self.links.close())
             self._on_failure(error)
@@ -520,6 +535,13 @@ class Core:
     def _on_durable(self) -> None:
         if self._started:
             self._guard(self.transport.on_durable)
+            self.raft.kick()
+
+    def _on_saved(self) -> None:
+        """members.json is durable: let go what waited for it."""
+        if self._started:
+            self.introductions.on_members()
+            self.transport.on_gate()
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:

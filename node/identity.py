@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import ConfigError, Corrupt, Unsupported
-from node.membership import MEMBERS_FILE, read_members_file
+from node.members_file import MEMBERS_FILE, read_members_file
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, Lock, replace_file
 
 __all__ = ["Identity", "new_incarnation", "prepare_founding", "prepare_joining"]
@@ -168,7 +168,10 @@ def _read(path: Path, node_id: str, data: bytes) -> tuple[int, str, bool, list[s
 def _have_changed(data_dir: Path, disk: FileSystem) -> bool:
     """Whether the cluster has other members by now than those it was founded with."""
     path = data_dir / MEMBERS_FILE
-    return disk.exists(path) and read_members_file(path, disk.read_bytes(path))[0].index > 0
+    if not disk.exists(path):
+        return False
+    known = read_members_file(path, disk.read_bytes(path))
+    return known.roster.index > 0 or bool(known.pending)
 
 
 def _refuse_others(data_dir: Path, founders: list[str], member_ids: list[str]) -> None:

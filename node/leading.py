@@ -323,7 +323,7 @@ class Leading:
             self._hand_on(peer_id, follower, is_sign_of_life=False)
 
     def _hand_on(self, peer_id: str, follower: _Follower, *, is_sign_of_life: bool) -> None:
-        index = min(follower.acked_index, self._journal.durable_index)
+        index = min(follower.acked_index, self._journal.gated_index)
         if index > follower.delivered_index or is_sign_of_life:
             follower.delivered_index = max(follower.delivered_index, index)
             self._tell(peer_id, index + 1, reset=False, success=True)

@@ -127,10 +127,8 @@ class Links:
             OSError: the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        address = self._listen
-        self._server = await loop.create_server(
-            lambda: Link(self, None), address.host, address.port
-        )
+        host, port = self._listen.host, self._listen.port
+        self._server = await loop.create_server(lambda: Link(self, None), host, port)
         for member in self.members.values():
             self._begin_to_dial(member)
 

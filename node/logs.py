@@ -12,7 +12,8 @@ Invariants:
   says these itself of something else.
   An event is one line, whatever is in it: line breaks and control characters are escaped.
   Values of keys are never in it: bytes are written as their length, whatever they are
-  (client data is bytes everywhere; what a node says of itself is text and numbers).
+  (client data is bytes everywhere; what a node says of itself is text and numbers); of an error
+  that is neither ours nor the system's only its type and how it came about (`what`, `where`).
   A line of another library (PySyncObj, asyncio) comes out in the same shape, its traceback
   as one field.
 
@@ -20,7 +21,7 @@ A crash loses nothing: each line is written when the event happens, nothing is b
 
 Does not do: rotate or keep files (stderr belongs to whoever started the node), metrics.
 
-Proved by: tests/node/test_logs.py
+Proved by: tests/node/test_logs.py, tests/web/test_canary.py
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TextIO
 
 from node.config_sections import LogSection
+from node.errors import KVError
 
-__all__ = ["EventLog", "Watch", "configure"]
+__all__ = ["EventLog", "Watch", "configure", "what", "where"]
 
 Watch = Callable[[str, str, dict[str, object]], None]
 """(level, event, fields that may be shown): called in the thread that says it."""
@@ -110,7 +114,9 @@ class _Lines(logging.Formatter):
         }
         fields |= getattr(record, _FIELDS, {"logger": record.name})
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            error = record.exc_info[1]
+            fields["traceback"] = where(error) if error is not None else ""
+            fields["reason"] = what(error) if error is not None else ""
         if self._as_json:
             return json.dumps({name: _plain(value) for name, value in fields.items()})
         return " ".join(f"{name}={_word(_plain(value))}" for name, value in fields.items())
@@ -131,6 +137,21 @@ def configure(section: LogSection, node: str, stream: TextIO | None = None) -> N
     # Libraries are heard from `warning` on: their `info` is about themselves.
     root.setLevel(logging.WARNING)
     _LOGGER.setLevel(section.level.upper())
+
+
+def what(error: BaseException) -> str:
+    """An error as it may be logged: in its own words if it is ours or the system's.
+
+    Of any other the type alone: `invalid literal for int(): b'...'` is somebody's value.
+    """
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, KVError | OSError) else name
+
+
+def where(error: BaseException) -> str:
+    """How it came about: file, line and function of each step, without what was in them."""
+    steps = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(s.filename).name}:{s.lineno} {s.name}" for s in reversed(steps))
 
 
 def _plain(value: object) -> object:

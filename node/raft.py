@@ -136,7 +136,7 @@ class Replica(SyncObj):  # type: ignore[misc]
         last_index = self._journal.last_index
         commit_index: int = self.raftCommitIndex
         if self._shows_durable_alone:
-            return min(last_index, max(self._journal.durable_index, commit_index))
+            return min(last_index, max(self._journal.gated_index, commit_index))
         return last_index
 
     @replicated  # type: ignore[untyped-decorator]
@@ -472,7 +472,7 @@ class Raft:
     def stand(self) -> bool:
         """Stand for election now (a pre-vote was won, or the leader asked for it)."""
         before = self.term()
-        if not self.peer_ids and self.journal.durable_index < self.journal.last_index:
+        if not self.peer_ids and self.journal.gated_index < self.journal.last_index:
             return False  # alone: it would put its first entry behind the durable ones
         # Its own timer is no shorter than three heartbeats, which may be longer than ours.
         self._replica._SyncObj__raftElectionDeadline = 0.0

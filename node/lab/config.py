@@ -131,6 +131,9 @@ class FaultConfig:
 class ChaosConfig:
     """[chaos]: faults drawn by weight, one after the other."""
 
+    at_once: int = 1
+    """How many such rows of faults run side by side."""
+
     gap_s: Span = (0.3, 1.0)
     for_s: Span = (0.3, 1.5)
     weights: dict[str, float] = field(default_factory=dict)
@@ -280,8 +283,8 @@ def _judge(experiment: Experiment) -> list[str]:
     if experiment.chaos is not None:
         wrong = set(experiment.chaos.weights) - set(FAULT_KINDS)
         problems += [f"chaos.weights: {kind!r} is no fault" for kind in sorted(wrong)]
-        if not experiment.chaos.weights:
-            problems.append("chaos.weights: is empty")
+        if not experiment.chaos.weights or experiment.chaos.at_once < 1:
+            problems.append("chaos: weights must not be empty, at_once be at least 1")
     if experiment.cluster.wires not in ("proxy", "namespaces"):
         problems.append("cluster.wires: must be proxy or namespaces")
     if not 1 <= experiment.cluster.nodes <= 9:

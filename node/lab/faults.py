@@ -37,7 +37,7 @@ from typing import Any, Final
 from node.lab.cluster import OwnCluster
 from node.lab.config import DOOR_FAULTS, PROCESS_FAULTS, WIRE_FAULTS, FaultConfig
 from node.lab.connection import ask
-from node.lab.foreign import Foreign, NodeProcess
+from node.lab.foreign import ClusterFailed, Foreign, NodeProcess
 
 __all__ = ["Breaker", "Record"]
 
@@ -109,20 +109,27 @@ class Breaker:
             "clock": {"clock_offset_ms": ms},
         }
         for node in nodes:
-            await cluster.open_door(node, **orders[fault.kind])
+            await self._tell(node, **orders[fault.kind])
 
         async def heal() -> None:
             for node in nodes:
-                await self._shut_door(node)
+                if node.ended.is_set() and not node.doomed:  # It stopped itself, as it has to.
+                    await cluster.spawn(node)
+                else:
+                    await self._tell(node, sync_delay_ms=0, disk="sound", clock_offset_ms=0)
 
         return heal
 
-    async def _shut_door(self, node: NodeProcess) -> None:
-        cluster = self._own()
-        if node.ended.is_set():  # It stopped itself, as it has to on EIO.
-            await cluster.spawn(node)
-        elif node.runs:
-            await cluster.open_door(node, sync_delay_ms=0, disk="sound", clock_offset_ms=0)
+    async def _tell(self, node: NodeProcess, **order: Any) -> None:
+        """At its door; nothing of one that another fault has ended, paused or just started again:
+        a new process is sound."""
+        hit = node.doomed or node.paused or not node.ready.is_set()
+        try:
+            if node.runs and not hit:
+                await self._own().open_door(node, **order)
+        except ClusterFailed:
+            if node.runs and not node.doomed and not node.paused:
+                raise
 
     async def _hit_processes(self, kind: str, nodes: list[NodeProcess]) -> _Heal:
         cluster = self._own()

@@ -21,7 +21,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 from node.config_members import Address
@@ -73,7 +74,7 @@ class FanIn:
         except asyncio.QueueFull:
             self._is_full = True
 
-    async def pieces(self, first: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def pieces(self, first: Mapping[str, Any]) -> AsyncGenerator[bytes]:
         """The stream's bytes; begins with `first`. Closing it ends all that it started."""
         recorder, queue = self._own, None
         try:
@@ -125,6 +126,7 @@ class FanIn:
             except TimeoutError:
                 reason = f"silent for {SILENCE_S} s"
             except OSError as error:
-                reason = error.strerror or str(error)
+                # asyncio's own text names the address, which the page knows.
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
             self.put({"kind": "down", "node": name, "at": self._wall_ms(), "reason": reason})
             await asyncio.sleep(AGAIN_S)

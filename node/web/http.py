@@ -32,7 +32,7 @@ from urllib.parse import parse_qsl, urlsplit
 import h11
 
 from node.config_members import Address
-from node.logs import EventLog
+from node.logs import EventLog, what
 
 __all__ = ["Answer", "Request", "Response", "Server", "Stream", "as_json", "sse"]
 
@@ -206,7 +206,7 @@ class _Connection:
         try:
             return await self._answer(request)
         except Exception as error:  # noqa: BLE001 - a page's bug is not the node's end
-            self._log.error("page failed", path=request.path, reason=repr(error))
+            self._log.error("page failed", path=request.path, reason=what(error))
             return Response(500, b"this page failed; the log says why\n")
 
     async def _send(self, answer: Response, *, is_head: bool = False, close: bool = False) -> None:

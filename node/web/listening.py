@@ -1,6 +1,7 @@
-"""The other end of a stream of events: what another node says, as it says it.
+"""The other end: what another node says, as it says it.
 
     async for message in events(address, "/stream", token, silence_s): ...
+    content_type, body = await fetch(address, "/keys", token, timeout_s)
 
 Invariants: bounded: one event is EVENT_BYTES_MAX at most. Whatever is wrong with the other end
 leaves as an OSError; its silence as a TimeoutError.
@@ -21,10 +22,53 @@ import h11
 
 from node.config_members import Address
 
-__all__ = ["events"]
+__all__ = ["events", "fetch"]
 
 EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
 _READ_BYTES: Final = 64 * 1024
+
+
+def _asked(address: Address, path: str, token: str) -> tuple[h11.Connection, bytes]:
+    headers = [("host", str(address)), ("connection", "close")]
+    if token:
+        headers.append(("authorization", f"Bearer {token}"))
+    http = h11.Connection(h11.CLIENT)
+    request = h11.Request(method="GET", target=path, headers=headers)
+    return http, (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
+
+
+async def fetch(address: Address, path: str, token: str, timeout_s: float) -> tuple[str, bytes]:
+    """Content type and body of one page.
+
+    Raises:
+        OSError: it cannot be reached, or refuses. TimeoutError: it takes too long.
+    """
+    body, kind = b"", ""
+    async with asyncio.timeout(timeout_s):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            http, request = _asked(address, path, token)
+            writer.write(request)
+            while True:
+                event = http.next_event()
+                if event is h11.NEED_DATA:
+                    http.receive_data(await reader.read(_READ_BYTES))
+                elif isinstance(event, h11.Response):
+                    _check(event)
+                    kind = dict(event.headers).get(b"content-type", b"").decode("latin-1")
+                elif isinstance(event, h11.Data) and len(body) < EVENT_BYTES_MAX:
+                    body += bytes(event.data)
+                else:
+                    return kind, body
+        except h11.RemoteProtocolError as error:
+            raise ConnectionAbortedError(f"not what a node says: {error}") from error
+        finally:
+            writer.close()
+
+
+def _check(response: h11.Response) -> None:
+    if response.status_code != 200:
+        raise ConnectionRefusedError(f"HTTP {response.status_code}")
 
 
 async def events(
@@ -38,21 +82,19 @@ async def events(
     async with asyncio.timeout(silence_s):
         reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
-        headers = [("host", str(address)), ("connection", "close")]
-        if token:
-            headers.append(("authorization", f"Bearer {token}"))
-        http = h11.Connection(h11.CLIENT)
-        asked = h11.Request(method="GET", target=path, headers=headers)
-        writer.write((http.send(asked) or b"") + (http.send(h11.EndOfMessage()) or b""))
+        http, request = _asked(address, path, token)
+        writer.write(request)
         unread = b""
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
                 async with asyncio.timeout(silence_s):
-                    http.receive_data(await reader.read(_READ_BYTES))
+                    data = await reader.read(_READ_BYTES)
+                if not data:
+                    raise ConnectionResetError("the connection broke")
+                http.receive_data(data)
             elif isinstance(event, h11.Response):
-                if event.status_code != 200:
-                    raise ConnectionRefusedError(f"HTTP {event.status_code}")
+                _check(event)
             elif isinstance(event, h11.Data):
                 *whole, unread = (unread + bytes(event.data)).split(b"\n\n")
                 if len(unread) > EVENT_BYTES_MAX:

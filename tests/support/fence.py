@@ -47,6 +47,7 @@ class FakeJournal(list[Entry]):
     def __init__(self) -> None:
         super().__init__([(NOOP_COMMAND, 1, 0)])
         self.durable_index = 1
+        self.hold: int | None = None
         self.term_is_durable = True
 
     @property
@@ -56,6 +57,16 @@ class FakeJournal(list[Entry]):
     @property
     def memory_index(self) -> int:
         return self[0][1]
+
+    def has_pending_roster(self) -> bool:
+        return False
+
+    def hold_index(self) -> int | None:
+        return self.hold
+
+    @property
+    def gated_index(self) -> int:
+        return self.durable_index if self.hold is None else min(self.durable_index, self.hold)
 
     @property
     def last_index(self) -> int:

@@ -7,10 +7,11 @@
                   counts from the planned moment, so a pause of the server is not hidden
 
 Latency of a closed loop is that of the whole pipeline, as redis-benchmark tells it. What is
-measured begins after `warmup_s`. Keys are drawn by a seed.
+measured begins after `warmup_s`. Keys are drawn by a seed. A reply is taken for the oldest request
+of its connection (etcd may answer several at once in another order: then their mean is right).
 
-Does not do: more than one core's worth. `cpu` in the answer says how much of it was used; near 1
-it is the generator that was measured.
+Does not do: more than one core's worth. `cpu_generator` in the answer says how much of it was
+used; near 1 it is the generator that was measured.
 
 Proved by: tests/scripts/test_bench.py
 """
@@ -29,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.support.bench.meter import Meter
 from tests.support.bench.wires import WIRES, Wire
 
 __all__ = ["Load", "drive", "fill", "percentiles"]
@@ -53,6 +55,8 @@ class Load:
     keys: int = 10_000
     value_bytes: int = 256
     seed: int = 1
+    pids: Sequence[int] = ()
+    """Processes whose time is told beside it (see meter.py)."""
 
 
 class _Connection:
@@ -108,10 +112,10 @@ def _closed_loop(
         each.waiting.append(clock())
         each.send(b"".join(each.wire.ask(draw(keys)) for _ in range(pipeline)))
     begin_s = clock() + load.warmup_s
-    end_s, cpu_s = begin_s + load.seconds, math.nan
+    end_s, meter = begin_s + load.seconds, Meter(load.pids)
     while (now_s := clock()) < end_s:
-        if now_s >= begin_s and math.isnan(cpu_s):
-            cpu_s = time.process_time()
+        if now_s >= begin_s and not meter.runs:
+            meter.begin()
         ready = selector.select(_ANSWER_S)
         if not ready:
             raise ConnectionError(f"no answer for {_ANSWER_S:g} s")
@@ -131,7 +135,7 @@ def _closed_loop(
             each.waiting[0] = now_s
             each.send(b"".join([each.wire.ask(draw(keys)) for _ in range(pipeline)]))
     seconds = clock() - begin_s
-    return _told(count, refused, found, seconds, time.process_time() - cpu_s)
+    return _told(count, refused, found, seconds, meter)
 
 
 def _open_loop(
@@ -142,12 +146,13 @@ def _open_loop(
     found, refused = list[float](), 0
     begun_s = clock()
     begin_s = begun_s + load.warmup_s
-    end_s, cpu_s, planned_s, number = begin_s + load.seconds, math.nan, begun_s, 0
+    end_s, planned_s, number = begin_s + load.seconds, begun_s, 0
+    meter = Meter(load.pids)
     asked = answered = 0
     while True:
         now_s = clock()
-        if now_s >= begin_s and math.isnan(cpu_s):
-            cpu_s = time.process_time()
+        if now_s >= begin_s and not meter.runs:
+            meter.begin()
         while planned_s <= now_s and planned_s < end_s:
             each = connections[number % len(connections)]
             number += 1
@@ -168,18 +173,14 @@ def _open_loop(
                     found.append(now_s - at_s)
     if answered < asked:
         raise ConnectionError(f"{asked - answered} requests were never answered")
-    return _told(len(found), refused, found, load.seconds, time.process_time() - cpu_s)
+    return _told(len(found), refused, found, load.seconds, meter)
 
 
 def _told(
-    count: int, refused: int, found: list[float], seconds: float, cpu_s: float
+    count: int, refused: int, found: list[float], seconds: float, meter: Meter
 ) -> dict[str, Any]:
-    return {
-        "ops_s": count / seconds,
-        "refused": refused,
-        "cpu_generator": cpu_s / seconds,
-        **percentiles(found),
-    }
+    rate = count / seconds
+    return {"ops_s": rate, "refused": refused, **meter.told(), **percentiles(found)}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

@@ -2,9 +2,7 @@
 
     row = measure(system, Case(...), settings) -> {"system", "case", "ops_s", "p50_ms", ...}
 
-    cpu_per_node    cores that each process of the system used: user and system time of all its
-                    threads, from /proc
-    flushes_s       flushes that the machine's disks were asked for: fsyncs, of whoever else too
+What it cost is told by meter.py; of redis-benchmark with the short run before it.
 
 Proved by: tests/scripts/test_bench.py
 """
@@ -14,15 +12,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from tests.support.bench.meter import Meter
 from tests.support.bench.systems import ROOT, System
 
 __all__ = ["CASES", "Case", "Settings", "fill", "measure"]
@@ -104,17 +100,17 @@ def fill(system: System, settings: Settings) -> None:
 def measure(system: System, case: Case, settings: Settings, rate: float = 0.0) -> dict[str, Any]:
     """Carry it out. RuntimeError: it could not be."""
     servers = system.servers if case.everywhere else system.leader
-    begun_s, cpu = time.monotonic(), [_cpu_s(pid) for pid in system.pids]
-    flushes = _flushes()
     if case.by == "redis-benchmark":
-        found = _redis_benchmark(servers[0], case, settings)
+        meter = Meter(system.pids)
+        meter.begin()
+        found = {**_redis_benchmark(servers[0], case, settings), **meter.told()}
+        found["cpu_generator"] = None  # another process's
     else:
         words = {"test": case.test, "servers": servers, "rate": rate, "seconds": settings.seconds}
+        words["pids"] = system.pids
         found = _load(
             system, settings, {**words, "clients": case.clients, "pipeline": case.pipeline}
         )
-    took_s = time.monotonic() - begun_s
-    used = [_cpu_s(pid) - before for pid, before in zip(system.pids, cpu, strict=True)]
     return {
         "system": system.name,
         "case": case.name,
@@ -123,8 +119,6 @@ def measure(system: System, case: Case, settings: Settings, rate: float = 0.0) -
         "pipeline": case.pipeline,
         "rate": rate,
         **found,
-        "cpu_per_node": [round(each / took_s, 3) for each in used],
-        "flushes_s": round((_flushes() - flushes) / took_s, 1),
     }
 
 
@@ -156,22 +150,4 @@ def _redis_benchmark(server: tuple[str, int], case: Case, settings: Settings) ->
     # A short run says how many requests fill the time that was asked for.
     probe = run(max(500, case.clients * case.pipeline * 4))
     requests = max(int(probe["ops_s"] * settings.seconds), case.clients * case.pipeline)
-    return {**run(requests), "p99_9_ms": None, "refused": 0, "cpu_generator": None}
-
-
-def _cpu_s(pid: int) -> float:
-    """User and system time of a process so far; 0 when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _flushes() -> int:
-    """Flush requests that all disks have completed (the kernel's iostats, field 16)."""
-    try:
-        rows = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
-    except OSError:
-        return 0
-    return sum(int(row[18]) for row in rows if len(row) > 18)
+    return {**run(requests), "p99_9_ms": None, "refused": 0}

@@ -9,7 +9,7 @@
     nats      three servers with JetStream, a file bucket of three replicas. NOT fsynced before
               it answers (sync_interval is 2 minutes by default): faster, and less
 
-Ports: base_port and some hundreds above it. Everything ends with the `with`.
+Ports: base_port, of peers the first 20 free ones from there on. Everything ends with the `with`.
 
 Proved by: tests/scripts/test_bench.py
 """
@@ -84,9 +84,8 @@ def start(name: str, directory: Path, base_port: int, config: str = "") -> Itera
         if name == "trimaran":
             system = _trimaran(stack, directory, base_port, config)
         else:
-            system = {"etcd": _etcd, "redis": _redis, "nats": _nats}[name](
-                stack, directory, base_port
-            )
+            kind = {"etcd": _etcd, "redis": _redis, "nats": _nats}[name]
+            system = kind(stack, directory, _free_from(base_port))
         yield system
 
 
@@ -98,6 +97,16 @@ def connect(address: str) -> System:
     leader_host, leader_port = line.removeprefix("raft_leader_addr:").rsplit(":", 1)
     server = (leader_host, int(leader_port))
     return System("trimaran", "resp", [server], [], "running", "fsynced by a majority")
+
+
+def _free_from(port: int) -> int:
+    """The first of 20 ports that nobody listens at, from this one on."""
+    for first in range(port, port + 2_000, 20):
+        with contextlib.suppress(OSError), ExitStack() as stack:
+            for each in range(first, first + 20):
+                stack.enter_context(socket.create_server((HOST, each)))
+            return first
+    raise RuntimeError(f"no 20 free ports from {port} on")
 
 
 def _process(

@@ -82,7 +82,7 @@ class RespWire:
             self._skip = b""
         size = len(self._good)
         whole = len(heard) // size
-        if whole and heard.count(self._good) >= whole and heard.startswith(self._good):
+        if whole and heard.count(self._good, 0, whole * size) == whole:  # nothing between them
             del heard[: whole * size]
             return whole, 0
         return self._take_slowly(heard)
