@@ -142,10 +142,11 @@ class Gate:
 
     Args:
         to: where the node really listens.
-        wires: to it, by dialler.
+        wires: to it, by dialler; or one, if this gate is told to one dialler only: then nothing is
+            read of a connection, and TLS passes too.
     """
 
-    def __init__(self, to: tuple[str, int], wires: Mapping[str, Wire]) -> None:
+    def __init__(self, to: tuple[str, int], wires: Mapping[str, Wire] | Wire) -> None:
         self._to = to
         self._wires = wires
         self._server: asyncio.Server | None = None
@@ -170,6 +171,9 @@ class Gate:
         assert task is not None
         self._tasks.add(task)
         try:
+            if isinstance(self._wires, Wire):
+                await self._wires.carry(reader, writer, self._to)
+                return
             head = await reader.readexactly(_HEAD_BYTES)
             size = head[-1] & 0x1F
             head += await reader.readexactly(size)
