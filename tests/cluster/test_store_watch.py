@@ -67,6 +67,18 @@ def test_a_watch_tells_every_change_once_while_its_node_is_killed(cluster: Clust
     assert watch.next_revision > revisions[-1]
 
 
+def test_a_watch_ends_when_it_is_closed_at_whatever_moment(cluster: Cluster) -> None:
+    with Store(addresses(cluster)) as store:
+        for number in range(40):
+            watch = store.watch(prefix="")
+            listening = threading.Thread(target=lambda watch=watch: list(watch))
+            listening.start()
+            threading.Event().wait(number / 5_000)  # from before it is connected to well after
+            watch.close()
+            listening.join(10)
+            assert not listening.is_alive(), number
+
+
 def test_the_same_with_asyncio(cluster: Cluster) -> None:
     async def scenario() -> None:
         async with aio.Store(addresses(cluster)) as store:
