@@ -121,7 +121,7 @@ def test_nothing_is_ever_restored_over_what_is_there(
 
 def test_a_damaged_backup_leaves_nothing_behind(backup: Path, tmp_path: Path) -> None:
     whole = backup.read_bytes()
-    for place in range(0, len(whole), 7):
+    for place in range(0, len(whole), 17):
         backup.write_bytes(whole[:place] + bytes([whole[place] ^ 0x20]) + whole[place + 1 :])
         with pytest.raises(Corrupt):
             founding.found(Disk(), tmp_path / "n1", MEMBER, filler(backup))
