@@ -225,9 +225,8 @@ class Flights(Sending):
         """The replies of a run of writes."""
         steps, self._steps = self._steps, []
         self._frontend.commands_total += len(steps)
-        for step in steps:
-            if not isinstance(step, bytes):
-                self._frontend.meter.note(step[2].name, 1, self._begun_s)
+        names = [step[2].name for step in steps if not isinstance(step, bytes)]
+        self._frontend.meter.note_each(names, self._begun_s)
         for reply in write_replies(steps, results, self.connection.protocol):
             self._reply(reply)
             if self._is_closed:  # Its replies had no room.
@@ -267,18 +266,26 @@ class Flights(Sending):
                 values = self._backend.machine.get_many(list(map(_KEY, requests)))
                 self._reply(value_replies(values, self.connection.protocol))
                 continue
+            if not self._answer_each(requests) or is_alone:
+                return
+
+    def _answer_each(self, requests: Sequence[Request]) -> bool:
+        """Read for one after the other; whether it may go on."""
+        names: list[str] = []
+        try:
             for request in requests:
                 command = find(request)
                 if isinstance(command, bytes) or command.kind is not _READ_KIND:
-                    return
+                    return False
                 assert command.handler is not None
                 reply = command.handler(self.connection, request)
                 assert isinstance(reply, bytes)
-                self._frontend.meter.note(command.name, 1, self._begun_s)
-                if tracking is not None:
+                names.append(command.name)
+                if self.connection.tracking is not None:
                     self._frontend.tracker.note(self.connection, keys_of(command, request))
                 self._answer(reply)
                 if self._is_writing_paused:
-                    return
-            if is_alone:
-                return
+                    return False
+        finally:
+            self._frontend.meter.note_each(names, self._begun_s)
+        return True

@@ -153,9 +153,9 @@ class Gate:
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def start(self, host: str) -> None:
-        """Listen; `port` is where."""
-        self._server = await asyncio.start_server(self._accept, host, 0)
+    async def start(self, host: str, port: int = 0) -> None:
+        """Listen, at a free port if none is named; `port` is where."""
+        self._server = await asyncio.start_server(self._accept, host, port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
