@@ -104,8 +104,8 @@ class Backend(Protocol):
     def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
         """Call `told` with what applying changed, from now on; None: nobody listens."""
 
-    def watch(self, told: Callable[[], None] | None) -> None:
-        """Call `told` whenever something may have been applied; None: nobody watches."""
+    def watch(self, told: Callable[[], None], *, on: bool) -> None:
+        """Call `told` whenever something may have been applied, or no more."""
 
     @property
     def history(self) -> History: ...

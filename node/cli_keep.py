@@ -136,9 +136,17 @@ def export(options: argparse.Namespace) -> int:
     if str(options.file) == "-":
         sys.stdout.buffer.writelines(found)
         return 0
-    replace_file(Disk(), options.file, found)
-    count = sum(key.startswith(os.fsencode(options.prefix)) for key in image.parts.columns.values)
-    _say(f"{options.file}: {count} keys as of revision {image.last.index}")
+    lines_count = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal lines_count
+        for line in found:
+            lines_count += 1
+            yield line
+
+    replace_file(Disk(), options.file, counted())
+    keys_count = lines_count - 2  # the first and the last are about the rest
+    _say(f"{options.file}: {keys_count} keys as of revision {image.last.index}")
     return 0
 
 

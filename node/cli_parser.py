@@ -168,9 +168,7 @@ def _add_client_commands(command: _Command) -> None:
         help="again every S seconds (default 1), until Ctrl-C; with --json one line each time",
     )
 
-    added = connecting(
-        "top", "Watch the cluster live: nodes, rates, latencies, events. q ends it."
-    )
+    added = connecting("top", "Watch the cluster live: nodes, rates, latencies, events. q ends it.")
     added.add_argument("--once", action="store_true", help="print one picture and end")
 
     added = connecting("get", "Print the value of a key; exit code 1 when it is absent.")
@@ -200,6 +198,10 @@ def _add_client_commands(command: _Command) -> None:
     added.add_argument("--absent", action="store_true", help="the key must not exist")
     added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
 
+    _add_steering_commands(connecting)
+
+
+def _add_steering_commands(connecting: _Command) -> None:
     added = connecting("transfer", "Hand leadership over, to NODE or to the best one.")
     added.add_argument("node", nargs="?", metavar="NODE", help="an id, such as n2")
 

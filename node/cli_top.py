@@ -9,9 +9,9 @@
 
      14:03:19.412  n2  leader ready  term=7  index=41190
 
-Who the members are is asked at a client port (--connect); then every node's stream is read at its HTTP
-port, all of them at once, so it goes on whichever of them dies. A token is read from
-$TRIMARAN_HTTP_TOKEN. q or Ctrl-C ends it. `--once` prints one picture, when all have said something.
+Who the members are is asked at a client port (--connect); then every node's stream is read at its
+HTTP port, all of them at once, so it goes on whichever of them dies. A token is read from
+$TRIMARAN_HTTP_TOKEN. q or Ctrl-C ends it. `--once` prints one picture, when all have been heard.
 
 A crash leaves nothing behind but a terminal that `reset` mends.
 
@@ -180,7 +180,8 @@ def _cells(row: _Row, committed: int | None, most: float, style: str) -> list[Te
     role = str(sample["role"])
     words = [f"{sample[name]:,}" for name in ("term", "commit", "applied")]
     slow = f"{_ms(sample['write_p50'])} / {_ms(sample['write_p99'])}"
-    rest = [slow, _ms(sample["lag_p99"]), *(f"{sample[k]:,}" for k in ("keys", "leases", "clients"))]
+    counts = [f"{sample[name]:,}" for name in ("keys", "leases", "clients")]
+    rest = [slow, _ms(sample["lag_p99"]), *counts]
     return [
         Text(role, style="bold green" if role == "leader" else ""),
         *map(Text, words),
@@ -193,9 +194,9 @@ def _cells(row: _Row, committed: int | None, most: float, style: str) -> list[Te
 
 def _spark(values: deque[float], most: float) -> str:
     """One character for each value, as high as its share of the greatest."""
-    top_ = len(_BARS) - 1
-    bars = "".join(_BARS[min(round(value / most * top_), top_)] if most else " " for value in values)
-    return bars.rjust(SPARKS)
+    highest = len(_BARS) - 1
+    shares = [value / most if most else 0.0 for value in values]
+    return "".join(_BARS[min(round(each * highest), highest)] for each in shares).rjust(SPARKS)
 
 
 def _ms(value: float | None) -> str:
@@ -252,12 +253,12 @@ async def _until_whole(screen: Screen) -> None:
 
 async def _show(console: Console, screen: Screen) -> None:
     asked_to_stop = asyncio.Event()
-    with _keys(sys.stdin, asked_to_stop):
-        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
-            while not asked_to_stop.is_set():
-                live.update(screen.picture(), refresh=True)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asked_to_stop.wait(), REFRESH_S)
+    live = Live(console=console, screen=console.is_terminal, auto_refresh=False)
+    with _keys(sys.stdin, asked_to_stop), live:
+        while not asked_to_stop.is_set():
+            live.update(screen.picture(), refresh=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked_to_stop.wait(), REFRESH_S)
 
 
 @contextlib.contextmanager

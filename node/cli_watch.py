@@ -1,4 +1,4 @@
-"""The commands that look: status, also again and again, top; and completion, for whoever types them.
+"""The commands that look: status, also again and again, and top; and completion of words.
 
     status --watch [S]         the table, in place of the last one where a terminal reads it
     status --watch --json      a JSON object a line

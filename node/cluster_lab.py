@@ -4,17 +4,17 @@ r"""`trimaran cluster --lab`: the supervisor's hands on its nodes and on the wir
                                                  \--> node.lab.proxy.Wire: held, open
                                                   \-> TRI.TRANSFER at the leader's client port
 
-    n1 --peer port of n2 as n1 was told--> [wire n1-n2] --> n2's own peer port
+    n1 --n2's peer port--> [gate of n2: wire n1-n2] --> where n2 really listens, 9 ports above
 
-The smaller id dials (node.links), so one proxy stands between each pair, and the nodes know nothing
-of it. A node that was killed here stays down until it is started here: the supervisor restarts
-only what died by itself.
+Everybody knows everybody by the usual peer ports, at which gates of the laboratory sit; the nodes
+know nothing of them (node.lab.proxy). A node that was killed here stays down until it is started
+here: the supervisor restarts only what died by itself.
 
 Invariants: only children of this supervisor are signalled, through node.cluster_child; a page is
 told after each change. `stop` lets everything run again, so that nodes can be stopped in order.
 
-What it does not do: cut links of members that joined later by `trimaran member` (their addresses
-are agreed in the log, past the wires); judge anything (that is `trimaran lab`).
+What it does not do: speak TLS between the nodes (a gate must read whose connection it is: `--tls`
+is refused), judge anything (that is `trimaran lab`).
 
 Proved by: tests/web/test_panel.py, tests/web/test_dashboard.py
 """
@@ -33,10 +33,10 @@ from node.client import Client, find_leader, statuses
 from node.clock import Clock
 from node.cluster_child import Child
 from node.cluster_load import Load
-from node.cluster_plan import panel_address
-from node.config import Address, Config
+from node.cluster_ports import panel_address, real_address
+from node.config import Config
 from node.errors import KVError
-from node.lab.proxy import Wire
+from node.lab.proxy import Gate, Wire
 from node.logs import EventLog
 from node.web.http import Server
 from node.web.panel import Panel, Refused
@@ -61,6 +61,7 @@ class ClusterLab:
         self._children = {child.id: child for child in children}
         self._clock = Clock()
         self._wires: dict[tuple[str, str], Wire] = {}
+        self._gates: list[Gate] = []
         self._cut: set[tuple[str, str]] = set()
         self._isolated: set[str] = set()
         self._paused: set[str] = set()
@@ -82,21 +83,27 @@ class ClusterLab:
         self._server = Server(self._panel.answer, self.address, CONNECTIONS_MAX, EventLog("lab"))
 
     async def start(self) -> list[Config]:
-        """Lay the wires and open the page; what each node is to be told instead.
+        """Open the gates and the page; what each node is to be told instead.
 
         Raises:
-            OSError: the page's port is in use.
+            OSError: a port is in use.
         """
         await self._server.start()
-        ids = [config.node.id for config in self._configs]
         rng = random.Random(0)
-        for place, dialler in enumerate(ids):
-            for config in self._configs[place + 1 :]:
-                peer = config.member.peer
-                wire = Wire(dialler, config.node.id, peer.host, peer.port, rng)
-                await wire.start()
-                self._wires[dialler, config.node.id] = wire
-        return [self._wired(config) for config in self._configs]
+        ids = [config.node.id for config in self._configs]
+        self._wires = {
+            (dialler, target): Wire(dialler, target, rng)
+            for dialler in ids
+            for target in ids
+            if dialler < target  # the lower id dials (node.links)
+        }
+        for config in self._configs:
+            own, address = config.node.id, real_address(config)
+            wires = {ends[0]: wire for ends, wire in self._wires.items() if ends[1] == own}
+            gate = Gate((address.host, address.port), wires)
+            await gate.start(config.member.peer.host, config.member.peer.port)
+            self._gates.append(gate)
+        return [self._behind_gate(config) for config in self._configs]
 
     def begin_load(self) -> None:
         """Once all nodes are ready."""
@@ -104,17 +111,12 @@ class ClusterLab:
             self.set_rate(RATE_AT_START)
             self._panel.tell_state()
 
-    def _wired(self, config: Config) -> Config:
-        """This node's configuration, with the wires where peers are that it dials."""
-        own = config.node.id
-        members = tuple(
-            dataclasses.replace(member, peer=Address(member.peer.host, wire.port))
-            if (wire := self._wires.get((own, member.id))) is not None
-            else member
-            for member in config.members
+    def _behind_gate(self, config: Config) -> Config:
+        """This node's configuration: where it really listens, and where the page is."""
+        lab = dataclasses.replace(
+            config.lab, panel=str(self.address), peer_listen=str(real_address(config))
         )
-        lab = dataclasses.replace(config.lab, panel=str(self.address))
-        return dataclasses.replace(config, members=members, lab=lab)
+        return dataclasses.replace(config, lab=lab)
 
     async def stop(self) -> None:
         """Let all go on, so that it can end."""
@@ -125,8 +127,8 @@ class ClusterLab:
         for released in self._held.values():
             released.set()
         await self._server.stop()
-        for wire in self._wires.values():
-            await wire.close()
+        for gate in self._gates:
+            await gate.close()
 
     def held(self, node_id: str) -> asyncio.Event | None:
         """Set once this node, which was killed here, may be started again; None: it may now."""

@@ -35,26 +35,22 @@ from typing import Any, Final
 
 from node.client import can_listen
 from node.clock import Clock
-from node.config import MEMBERS_MAX, Address, Config, Member, read_document
+from node.cluster_ports import HTTP_PORTS_ABOVE, panel_address, real_address
+from node.cluster_ports import member as member_at
+from node.config import MEMBERS_MAX, Config, Member, read_document
 from node.errors import ConfigError
 from statemachine.errors import DirectoryInUse, Unavailable
 from statemachine.fs import Disk, Lock, replace_file
 
 __all__ = [
-    "HOST",
     "Options",
     "certify",
     "claim",
     "config_path",
-    "panel_address",
     "plan",
     "write_config",
     "write_state",
 ]
-
-HOST: Final = "127.0.0.1"
-PEER_PORTS_ABOVE: Final = 1_000
-HTTP_PORTS_ABOVE: Final = 2_000
 
 _NODE_NAME: Final = re.compile(r"n[1-9][0-9]*")
 
@@ -100,10 +96,12 @@ def plan(options: Options) -> list[Config]:
     port_max = 65_535 - HTTP_PORTS_ABOVE - MEMBERS_MAX
     if not 1 <= options.base_port <= port_max:
         problems.append(("--base-port", f"is {options.base_port}, must be 1 to {port_max}"))
+    if options.lab and options.tls:
+        problems.append(("--lab", "cannot cut links that speak TLS: leave --tls out"))
     if problems:
         raise ConfigError(tuple(problems))
     document = read_document(options.template) if options.template is not None else {}
-    members = [_member(number, options.base_port) for number in range(1, options.nodes + 1)]
+    members = [member_at(number, options.base_port) for number in range(1, options.nodes + 1)]
     founders = _founders(options)
     return [_config(options, document, member, members, founders) for member in members]
 
@@ -160,24 +158,6 @@ def certify(options: Options, configs: Sequence[Config], disk: Disk) -> None:
         certificates.make(directory, lacking, certificates.DAYS_MAX, disk, now_ms)
 
 
-def panel_address(config: Config) -> Address:
-    """Where the laboratory's page is: behind the HTTP ports of as many nodes as there may be.
-
-    `config`: the first node's."""
-    return Address(config.member.http.host, config.member.http.port + MEMBERS_MAX)
-
-
-def _member(number: int, base_port: int) -> Member:
-    """The id and the three addresses of node `number` (from 1), as the Contract has them."""
-    port = base_port + number - 1
-    return Member(
-        id=f"n{number}",
-        client=Address(HOST, port),
-        peer=Address(HOST, port + PEER_PORTS_ABOVE),
-        http=Address(HOST, port + HTTP_PORTS_ABOVE),
-    )
-
-
 def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
     """Make data_dir ready to run in; the lock that is returned is held while it is.
 
@@ -196,9 +176,9 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         )
         if not can_listen(address)
     ]
-    page = panel_address(configs[0])
-    if options.lab and not can_listen(page):
-        taken.append(f"{page} (the laboratory's page)")
+    if options.lab:
+        more = [panel_address(configs[0]), *map(real_address, configs)]
+        taken += [f"{address} (laboratory)" for address in more if not can_listen(address)]
     if taken:
         raise Unavailable(
             f"already in use: {', '.join(taken)}. Is another cluster running? "

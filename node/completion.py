@@ -80,7 +80,9 @@ def _bash(places: list[_Place]) -> str:
         cases.append(f"      commands={_quoted(' '.join(place.commands))};")
         for option, values in place.values.items():
             if values:
-                cases.append(f'      [ "$last" = {option} ] && offered={_quoted(" ".join(values))};')
+                cases.append(
+                    f'      [ "$last" = {option} ] && offered={_quoted(" ".join(values))};'
+                )
         cases.append("      ;;")
     return _BASH.replace("@CASES@", "\n".join(cases))
 

@@ -31,6 +31,7 @@ from node.cursors import Cursors
 from node.meters import CommandMeter
 from node.pubsub import PubSub
 from node.reads import Level
+from node.tracking import Tracker, Tracking
 from node.watch import Watch
 from node.watches import Watches
 from statemachine.commands import BatchBuilder
@@ -91,6 +92,7 @@ class Frontend:
         self.cursors = Cursors(f"{backend.node_id} {self.started_ms}")
         self.pubsub = PubSub(backend, config.client.notify_keyspace_events)
         self.watches = Watches(backend, config.history.progress_ms)
+        self.tracker = Tracker(self, backend)
         self.scripts: dict[bytes, bytes] = {}
         """By their SHA1 in hex: scripts that node.commands.scripts knows by their words."""
         self.rng = rng if rng is not None else random.Random(backend.node_id)
@@ -133,6 +135,7 @@ class Frontend:
         self.connections.pop(connection.id, None)
         self.pubsub.leave(connection)
         self.watches.leave(connection)
+        self.tracker.stop(connection)
         connection.keep_file(None)
 
     def pause(self, until_ms: int, *, writes_only: bool) -> None:
@@ -166,6 +169,11 @@ class Frontend:
 
 def _nothing(_data: bytes = b"") -> None:
     """Before there is a session."""
+
+
+def _no_bytes() -> int:
+    """Before there is a socket."""
+    return 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -207,6 +215,10 @@ class Connection:
     last_watch_id: int = 0
     is_feeding: bool = False
     """node.watches is about to go on with those that are behind."""
+    tracking: Tracking | None = None
+    """CLIENT TRACKING."""
+    unsent_bytes: Callable[[], int] = _no_bytes
+    """What waits in its socket's buffer."""
     is_full: bool = False
     """The client does not read: nothing more is to be made for it."""
     push: Callable[[bytes], None] = _nothing
@@ -258,6 +270,7 @@ class Connection:
         """As RESET leaves it: like a new connection, but with its id and its library."""
         self.frontend.pubsub.leave(self)
         self.frontend.watches.leave(self)
+        self.frontend.tracker.stop(self)
         self.keep_file(None)
         self.end_transaction()
         self.is_muted = False

@@ -50,7 +50,8 @@ from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
 from node.logs import EventLog, Watch, what, where
-from node.membership import MEMBERS_FILE, Membership, Removed
+from node.members_file import MEMBERS_FILE
+from node.membership import Membership, Removed
 from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
@@ -131,6 +132,7 @@ class Core:
             undo.callback(self.journal.abandon)
             align(self.journal, self.machine, self.log)
             self._open_membership()
+            undo.callback(self._members_worker.close)
             self._connect()
             undo.pop_all()
 
@@ -213,6 +215,7 @@ class Core:
             on_saved=self._on_saved,
         )
         self.journal.hold_index = lambda: self.membership.hold_index
+        self.journal.has_pending_roster = lambda: not self.membership.is_settled
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
@@ -327,7 +330,7 @@ class Core:
             room_bytes=lambda: (
                 self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
             ),
-            may_install=lambda: self.membership.is_saved,
+            may_install=self.membership.may_install,
         )
         self.batches = Batches(
             self.identity.origin,
@@ -538,7 +541,7 @@ class Core:
         """members.json is durable: let go what waited for it."""
         if self._started:
             self.introductions.on_members()
-            self.transport.on_durable()
+            self.transport.on_gate()
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:

@@ -35,7 +35,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from node import wire
-from node.entry import Entry
+from node.entry import Entry, config_payload
 from node.journal import FileJournal
 from node.links import Links
 
@@ -169,15 +169,24 @@ class Following:
     def _append(
         self, peer_id: str, term: int, previous: int, previous_term: int, entries: list[Entry]
     ) -> None:
+        commit = self._capped_commit()
+        if entries and self._touches_rosters(entries):
+            commit = min(commit, previous)  # the rest in the next turn, as far as the file is
         self._deliver(
             peer_id,
             type="append_entries",
             term=term,
-            commit_index=self._capped_commit(),
+            commit_index=commit,
             prevLogIdx=previous,
             prevLogTerm=previous_term,
             entries=entries,
         )
+
+    def _touches_rosters(self, entries: list[Entry]) -> bool:
+        """Whether they bring a roster, or may take one back."""
+        if self._journal.has_pending_roster():
+            return True
+        return any(config_payload(command) is not None for command, _, _ in entries)
 
     def _unknown_part(self, entries: list[Entry]) -> list[Entry]:
         """What is left of `entries` behind those that our log holds already (P7)."""

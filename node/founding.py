@@ -41,10 +41,10 @@ from typing import Final
 from node.config_members import Member
 from node.errors import ConfigError
 from node.identity import new_incarnation, prepare_founding
-from node.membership import MEMBERS_FILE, write_members_file
+from node.members_file import MEMBERS_FILE, MembersFile
 from node.roster import VOTER, Roster, Seat
 from statemachine import CheckpointConfig, FileStateMachine, LogId, SnapshotMetadata, WalConfig
-from statemachine.fs import FileSystem
+from statemachine.fs import FileSystem, replace_file
 from statemachine.image_reader import read_image
 
 __all__ = ["INDEX_GAP", "TERM_GAP", "found", "install", "refuse_what_is_there"]
@@ -117,7 +117,7 @@ def _build(
     incarnation = new_incarnation()
     seat = Seat(member=member, role=VOTER, since=begin.index, incarnation=incarnation)
     roster = Roster(index=begin.index, seats=(seat,))
-    write_members_file(disk, directory / MEMBERS_FILE, roster, {})
+    replace_file(disk, directory / MEMBERS_FILE, [MembersFile(roster, {}).encode()])
     # Last: without it the directory is nobody's (node.identity refuses it).
     prepare_founding(disk, directory, member.id, incarnation)
     return begin

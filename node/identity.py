@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import ConfigError, Corrupt, Unsupported
-from node.membership import MEMBERS_FILE, read_members_file
+from node.members_file import MEMBERS_FILE, read_members_file
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, Lock, replace_file
 
 __all__ = ["Identity", "new_incarnation", "prepare_founding", "prepare_joining"]

@@ -69,6 +69,9 @@ class Introductions:
         self._settled_index = settled_index
         self._log = log
         self._admitted: set[str] = set()
+        self._early: dict[str, wire.Message] = {}
+        """The newest roster of a peer that is not admitted yet, since its incarnation has still to
+        be written down. It must not be lost: a snapshot that follows relies on it."""
         self._announced_index = max(membership.committed.index, 0)
         self._complaints: set[str] = set()
         self._strangers: set[str] = set()
@@ -82,6 +85,7 @@ class Introductions:
     def link_down(self, peer_id: str) -> None:
         """A link closed: whoever opens the next one says anew who it is."""
         self._admitted.discard(peer_id)
+        self._early.pop(peer_id, None)
         self._membership.link_lost(peer_id)
 
     def send_roster(self, peer_id: str) -> None:
@@ -121,10 +125,15 @@ class Introductions:
         elif kind == wire.STRANGER:
             self._on_stranger(peer_id, *message[1:])
         elif peer_id in self._admitted:
-            known_index = max(0, self._membership.committed.index)  # a founding one is at 0
-            if known_index < message[1] <= self._settled_index():
-                raise wire.WireError(f"names a roster at {message[1]}, where none was committed")
-            self._membership.adopt(Roster.decode(message[2], message[1]))
+            self._on_roster(message)
+        elif self._membership.is_binding(peer_id):
+            self._early[peer_id] = message
+
+    def _on_roster(self, message: wire.Message) -> None:
+        known_index = max(0, self._membership.committed.index)  # a founding one is at 0
+        if known_index < message[1] <= self._settled_index():
+            raise wire.WireError(f"names a roster at {message[1]}, where none was committed")
+        self._membership.adopt(Roster.decode(message[2], message[1]))
 
     def _judge(self, peer_id: str) -> None:
         membership = self._membership
@@ -134,6 +143,9 @@ class Introductions:
             self._admitted.add(peer_id)
             if not was_admitted:
                 self._tell_admitted(peer_id)
+                early = self._early.pop(peer_id, None)
+                if early is not None:
+                    self._adopt_early(peer_id, early)
             return
         self._admitted.discard(peer_id)
         if membership.is_binding(peer_id):
@@ -143,6 +155,12 @@ class Introductions:
             self._complain(peer_id, f"{peer_id} runs on another data directory than {expected}")
             index = max(membership.committed.index, 0)
             self._links.send(peer_id, wire.encode(wire.STRANGER, index, expected))
+
+    def _adopt_early(self, peer_id: str, message: wire.Message) -> None:
+        try:
+            self._on_roster(message)
+        except wire.WireError as error:  # its link cannot be reached from here
+            self._complain(peer_id, str(error))
 
     def _answer_removed(self, peer_id: str) -> None:
         seat = self._membership.committed.seat(peer_id)

@@ -113,6 +113,8 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         self.durable_index: int = self[-1][1] if self else 0
         self.hold_index: Callable[[], int | None] = lambda: None
         """Set by the owner: the members file is not durable yet for what is behind it."""
+        self.has_pending_roster: Callable[[], bool] = lambda: False
+        """Set by the owner: what comes may take a roster back."""
         """Highest index of which this and all entries before it are fsynced."""
         self._marks = files.marks
         self._first_index = files.first_index

@@ -14,10 +14,6 @@ majorities of them share a node. A committed roster that a peer names (`adopt`: 
 snapshot, or when a link opens) is in force at once too: whoever lacks its entry can win no
 election against the majority that has it.
 
-    members.json   {"format": 2, "index": 57, "roster": [...], "seen": {"n2": [0, "5f0c..."]},
-                    "pending": [[2, 61, [...]]], "sha256": "..."}
-                   replaced as a whole, in a thread; durable before it is relied on
-
     logged 61 ---> saved as pending ---> committed ---> saved as the base
                |   hold_index is 60      |
                +-- until then: nothing   +-- the state may pass 61 at once: a boot whose state is
@@ -35,8 +31,7 @@ Invariants:
   seen since it was seated. A directory that was wiped is told so, and none of its messages
   counts: it may have forgotten a vote or an acknowledgement (P20).
 
-A crash before a replacement leaves the old file; the entry is in the journal then, or was never
-acknowledged.
+A crash before a replacement leaves the old file; the entry was never acknowledged then.
 
 Does not do: change members (node.changes), links, PySyncObj (node.core carries it over).
 
@@ -45,59 +40,20 @@ Proved by: tests/node/test_membership.py, tests/node/test_simulation_members.py
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
 
 from node.entry import Entry, config_payload
-from node.errors import Corrupt, Fatal, Unsupported
+from node.errors import Fatal
+from node.members_file import MembersFile, MembersWriter, Pending
 from node.roster import REMOVED, Roster
-from statemachine.fs import FileSystem, replace_file
+from statemachine.fs import FileSystem
 
-__all__ = ["MEMBERS_FILE", "Membership", "Removed", "read_members_file", "write_members_file"]
-
-MEMBERS_FILE: Final = "members.json"
-_FORMAT: Final = 2
-_SAVE_WITHIN_S: Final = 60.0
-Pending = tuple[int, Roster]
-"""(term of the entry, roster)."""
+__all__ = ["Membership", "Removed"]
 
 
 class Removed(Fatal):
     """This node is a member no more. It holds nothing that the others lack."""
-
-
-@dataclass(frozen=True, slots=True)
-class MembersFile:
-    """What members.json holds."""
-
-    roster: Roster
-    """Committed."""
-    seen: dict[str, tuple[int, str]]
-    """(since, incarnation) by id."""
-    pending: tuple[Pending, ...] = ()
-    """Logged behind it, perhaps taken back since."""
-
-
-class _Save:
-    """One replacement of the file."""
-
-    __slots__ = ("done", "failed", "index", "peer_id")
-
-    def __init__(self, index: int | None, peer_id: str | None) -> None:
-        self.index = index
-        """The lowest index whose roster it changes; None: none."""
-        self.peer_id = peer_id
-        """Whose incarnation it binds."""
-        self.done = threading.Event()
-        self.failed = False
-
-
-def _at_once(work: Callable[[], None], done: Callable[[None], None]) -> None:
-    work()
-    done(None)
 
 
 class Membership:
@@ -112,8 +68,7 @@ class Membership:
             perhaps from within a tick of PySyncObj.
         on_removed: told why, once a committed roster says that we are a member no more.
         settled_index: what the state holds at boot: all of it was committed.
-        do: has file work done elsewhere, in order, and tells when it is (node.worker).
-        on_saved: told when something that waited for the file may go on.
+        do, on_saved: those of node.members_file.
 
     Raises:
         Corrupt, Unsupported: members.json.
@@ -132,25 +87,20 @@ class Membership:
         on_settled: Callable[[], None],
         on_removed: Callable[[str], None],
         settled_index: int = 0,
-        do: Callable[[Callable[[], None], Callable[[None], None]], None] = _at_once,
+        do: Callable[[Callable[[], None], Callable[[None], None]], None] | None = None,
         on_saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
-        self._path = path
-        self._disk = disk
         self._term_at = term_at
         self._on_change = on_change
         self._on_settled = on_settled
         self._on_removed = on_removed
-        self._do = do
-        self._on_saved = on_saved
-        self._saves: list[_Save] = []
-        """Not durable yet, oldest first."""
+        self._writer = MembersWriter(path, disk, do=do, on_saved=on_saved)
         self._base, self._seen = founding, dict[str, tuple[int, str]]()
         self._saved_pending: tuple[Pending, ...] = ()
-        if disk.exists(path):
-            known = read_members_file(path, disk.read_bytes(path))
+        known = self._writer.read()
+        if known is not None:
             self._seen, self._saved_pending = known.seen, known.pending
             passed = [each for _, each in known.pending if each.index <= settled_index]
             newest = passed[-1] if passed else known.roster
@@ -158,6 +108,8 @@ class Membership:
                 self._base = newest
         self._pending: list[Pending] = []
         """Of the entries behind the base, oldest first."""
+        self._floor = 0
+        """A snapshot that reaches up to here is being installed: see `may_install`."""
         self._linked: dict[str, str] = {}
         """The incarnation that each peer showed on its present link."""
         self.current: Roster = self._base
@@ -199,14 +151,23 @@ class Membership:
     def recall(self, entries: Sequence[Entry]) -> None:
         """At boot: the rosters that the journal holds behind the base. The file says the same when
         this returns."""
-        self.observe(entries)
-        if self._saved_pending != tuple(self._pending) and not self._saves:
-            self._save(self._base.index + 1)
-        self._wait(None)
+        if self._take_up(entries):
+            self._on_change()
+        if self._saved_pending != tuple(self._pending):
+            self._writer.save_now(self._file())
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Our log may have been truncated, and these entries may have been appended to it."""
-        changed, before = False, tuple(self._pending)
+        before = set(self._pending)
+        if self._take_up(entries):
+            changed = before ^ set(self._pending)
+            touched = {each.index for _, each in changed if each.index > self._floor}
+            if touched:
+                self._writer.save(self._file(), min(touched))
+            self._on_change()
+
+    def _take_up(self, entries: Sequence[Entry]) -> bool:
+        changed = False
         while self._pending and self._is_gone(*self._pending[-1]):
             self._pending.pop()
             self._refresh()  # what takes its place may stand at the same index
@@ -222,19 +183,16 @@ class Membership:
                 self.current = roster
                 changed = True
         if changed:
-            touched = {each.index for _, each in set(before) ^ set(self._pending)}
-            if touched:
-                self._save(min(touched))
             self._refresh()
-            self._on_change()
+        return changed
 
     def _is_gone(self, term: int, roster: Roster) -> bool:
         return self._term_at(roster.index) != term
 
     def settle(self, index: int) -> None:
         """All up to `index` is committed: what of it is a roster is durable when this returns."""
-        if self._saves:
-            self._wait(index)
+        if not self._writer.is_saved:
+            self._writer.wait(index)
         if not self._pending or self._pending[0][1].index > index:
             return
         self._believe([each[1] for each in self._pending if each[1].index <= index][-1])
@@ -250,10 +208,10 @@ class Membership:
         """A newer roster is committed."""
         was_member = self._base.has(self.node_id)
         self._base = roster
-        was_pending = roster.index in {each.index for _, each in self._pending}
+        was_pending = roster in [each for _, each in self._pending if each.index > self._floor]
         self._pending = [each for each in self._pending if each[1].index > roster.index]
         # A pending one is in the file already: the state need not wait until it is there as base.
-        self._save(None if was_pending else roster.index)
+        self._writer.save(self._file(), None if was_pending else roster.index)
         self._refresh()
         if was_member and self.is_waiting:
             self._on_removed(
@@ -292,13 +250,13 @@ class Membership:
         since, known = self._seen.get(peer_id, (-1, ""))
         if since != seat.since:
             self._seen[peer_id] = (seat.since, shown)
-            self._save(None, peer_id)
+            self._writer.save(self._file(), None, peer_id)
             return not self.is_binding(peer_id)
         return shown == known and not self.is_binding(peer_id)
 
     def is_binding(self, peer_id: str) -> bool:
         """Whether it was seen for the first time, and that is not durable yet."""
-        return any(save.peer_id == peer_id for save in self._saves)
+        return self._writer.is_binding(peer_id)
 
     def incarnation_of(self, peer_id: str) -> str:
         """Whom the cluster takes for that member; "" when nobody knows yet."""
@@ -319,84 +277,21 @@ class Membership:
     @property
     def hold_index(self) -> int | None:
         """Nothing behind this index may be acknowledged or applied yet; None: all may."""
-        waiting = [save.index for save in self._saves if save.index is not None]
-        return min(waiting) - 1 if waiting else None
+        return self._writer.hold_index
 
-    @property
-    def is_saved(self) -> bool:
-        """Whether the file says all that is known."""
-        return not self._saves
+    def may_install(self, index: int) -> bool:
+        """Whether a snapshot up to `index` may be installed; ask again until it may.
 
-    def _save(self, index: int | None, peer_id: str | None = None) -> None:
-        save, content = _Save(index, peer_id), self._content()
-        self._saved_pending = tuple(self._pending)
-        self._saves.append(save)
+        Its leader has named the newest roster that is committed up to there. So what is pending
+        here up to there was never committed, though the state will have passed it: the file has
+        to forget it first.
+        """
+        if self._floor < index:
+            self._floor = index
+            if self._pending and self._pending[0][1].index <= index:
+                self._writer.save(self._file(), None)
+        return self._writer.is_saved
 
-        def work() -> None:
-            try:
-                replace_file(self._disk, self._path, [content])
-            except BaseException:
-                save.failed = True
-                raise
-            finally:
-                save.done.set()
-
-        self._do(work, lambda _: self._saved(save))
-
-    def _saved(self, save: _Save) -> None:
-        if save in self._saves:  # nobody has waited for it
-            self._saves.remove(save)
-            self._on_saved()
-
-    def _wait(self, index: int | None) -> None:
-        """Until no change up to this index waits for the file; None: no change at all."""
-        while due := [s for s in self._saves if index is None or (s.index or index + 1) <= index]:
-            # NB: in the loop. The gates see to it that it does not come to that.
-            if not due[-1].done.wait(_SAVE_WITHIN_S) or due[-1].failed:
-                raise Fatal(f"{self._path} could not be replaced")
-            place = self._saves.index(due[-1])
-            del self._saves[: place + 1]
-
-    def _content(self) -> bytes:
-        fields: dict[str, Any] = {
-            "format": _FORMAT,
-            "index": self._base.index,
-            "roster": json.loads(self._base.encode()),
-            "seen": {name: list(seen) for name, seen in sorted(self._seen.items())},
-            "pending": [
-                [term, each.index, json.loads(each.encode())] for term, each in self._pending
-            ],
-        }
-        fields["sha256"] = _digest(fields)
-        return json.dumps(fields, indent=1).encode() + b"\n"
-
-
-def _digest(fields: dict[str, Any]) -> str:
-    kept = {name: each for name, each in fields.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def read_members_file(path: Path, data: bytes) -> MembersFile:
-    """What the file says. Format 1 had no pending rosters.
-
-    Raises:
-        Corrupt, Unsupported: it is not what was written.
-    """
-    try:
-        fields = json.loads(data)
-        if int(fields["format"]) > _FORMAT:
-            raise Unsupported(path, int(fields["format"]), _FORMAT)
-        if fields["sha256"] != _digest(fields):
-            raise ValueError("checksum does not match")
-        roster = _roster(fields["roster"], fields["index"])
-        seen = {str(name): (int(row[0]), str(row[1])) for name, row in fields["seen"].items()}
-        pending = tuple(
-            (int(term), _roster(rows, index)) for term, index, rows in fields.get("pending", ())
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Corrupt(path, 0, f"not a members file: {error}") from error
-    return MembersFile(roster, seen, pending)
-
-
-def _roster(rows: object, index: object) -> Roster:
-    return Roster.decode(json.dumps(rows, separators=(",", ":")).encode(), int(str(index)))
+    def _file(self) -> MembersFile:
+        pending = tuple(each for each in self._pending if each[1].index > self._floor)
+        return MembersFile(self._base, self._seen, pending)

@@ -20,6 +20,7 @@ Proved by: tests/web/test_meters.py
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -96,6 +97,14 @@ class CommandMeter:
                 row = self.rows[name] = Histogram()
             self._last_name, self._last_row = name, row
         self._last_row.observe(self.now() - begun_s, count)
+
+    def note_each(self, names: Sequence[str], begun_s: float) -> None:
+        """One command of each name, all begun at `begun_s`, all answered now."""
+        if len(names) == 1:
+            self.note(names[0], 1, begun_s)
+        else:
+            for name, count in Counter(names).items():
+                self.note(name, count, begun_s)
 
 
 class BatchMeter:

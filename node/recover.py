@@ -39,7 +39,7 @@ from node.config_members import Member
 from node.entry import KIND_BATCH, Entry, unwrap
 from node.errors import Fatal, Rejected, Unavailable
 from node.journal_files import JournalFiles, TermFile
-from node.membership import MEMBERS_FILE, read_members_file
+from node.members_file import MEMBERS_FILE, read_members_file
 from node.verify import UntouchedDisk
 from statemachine import CheckpointConfig, FileStateMachine, LogId, WalConfig
 from statemachine.fs import Disk
@@ -122,7 +122,7 @@ def _others(data_dir: Path, config: Config) -> tuple[Member, ...]:
     path, disk = data_dir / MEMBERS_FILE, Disk()
     members = config.members
     if disk.exists(path):
-        roster, _ = read_members_file(path, disk.read_bytes(path))
+        roster = read_members_file(path, disk.read_bytes(path)).roster
         if roster.index > 0:
             members = roster.members
     return tuple(each for each in members if each.id != config.node.id)

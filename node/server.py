@@ -180,7 +180,9 @@ class _Protocol(asyncio.Protocol):
 
     def _connect(self, stream: asyncio.Transport) -> Connection:
         peer, local = stream.get_extra_info("peername"), stream.get_extra_info("sockname")
-        return self._frontend.connect(_address(peer), _address(local))
+        connection = self._frontend.connect(_address(peer), _address(local))
+        connection.unsent_bytes = stream.get_write_buffer_size
+        return connection
 
     def data_received(self, data: bytes) -> None:
         if self._session is not None and self._linger is None:

@@ -73,7 +73,7 @@ class Service:
         self.submit = batches.submit
         self.now_ms = raft.now_ms
         self._told: Callable[[Sequence[Change]], None] | None = None
-        self._tell_watches: Callable[[], None] | None = None
+        self._followers: dict[Callable[[], None], None] = {}
         self.reads_total = dict.fromkeys(Level, 0)
         """Runs of reads that were asked for, by level."""
 
@@ -102,12 +102,15 @@ class Service:
         if changes and self._told is not None:
             self.machine.changes = []
             self._told(changes)
-        if self._tell_watches is not None:
-            self._tell_watches()
+        for follower in list(self._followers):
+            follower()
 
-    def watch(self, told: Callable[[], None] | None) -> None:
-        """Call `told` after each tick that may have applied something; None: nobody watches."""
-        self._tell_watches = told
+    def watch(self, told: Callable[[], None], *, on: bool) -> None:
+        """Call `told` after each tick that may have applied something, or no more."""
+        if on:
+            self._followers[told] = None
+        else:
+            self._followers.pop(told, None)
 
     @property
     def history(self) -> History:

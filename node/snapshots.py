@@ -94,7 +94,7 @@ class Snapshots:
         installed: told (peer, term, index) when a snapshot is in place.
         announce: called before a stream to a peer begins: it has to know the members first.
         room_bytes: how much may be written at present.
-        may_install: whether all that has to be durable before is.
+        may_install: told the snapshot's index: whether all that has to be durable before is.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Snapshots:
         log: EventLog,
         announce: Callable[[str], None] = lambda peer_id: None,
         room_bytes: Callable[[], int] = lambda: 1 << 62,
-        may_install: Callable[[], bool] = lambda: True,
+        may_install: Callable[[int], bool] = lambda index: True,
     ) -> None:
         self._machine = machine
         self._worker = worker
@@ -381,9 +381,9 @@ class Snapshots:
                 self._on_begin(*held)
             return
         if self._ready is not None:
-            if not self._may_install():
-                return
             stream, directory = self._ready
+            if not self._may_install(stream.metadata.last_included.index):
+                return
             try:
                 if not self._machine.start_install(stream.metadata, directory):
                     return  # an image is being written: next time

@@ -202,7 +202,20 @@ def _answer(
     finally:
         connection.machine = machine
     assert isinstance(reply, bytes), command.name
+    if connection.tracking is not None and command.kind is Kind.READ:
+        _note_read(connection, keys_of(command, request), is_past=isinstance(fetched, Fetched))
     return reply
+
+
+def _note_read(connection: Connection, keys: list[bytes], *, is_past: bool) -> None:
+    """For CLIENT TRACKING."""
+    tracking = connection.tracking
+    assert tracking is not None
+    if not is_past:
+        connection.frontend.tracker.note(connection, keys)
+    elif keys and not tracking.broadcast:
+        # NB: what was applied behind the transaction was told before its reply is made: too early.
+        connection.frontend.tracker.tell(connection, keys)
 
 
 def _joined(replies: list[bytes]) -> bytes:

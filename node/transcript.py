@@ -7,7 +7,8 @@
 
 What is UTF-8 stands as text, anything else in base64 under key_base64 or value_base64; keys in
 order of their bytes. `deadline_ms` is absolute, on the clock that `clock_ms` is of (the leader's).
-`created` and `modified` are of the cluster that was exported; importing gives new ones.
+`created` and `modified` are of the cluster that was exported; importing gives new ones. A key that
+hangs on a lease has that deadline; one whose time is over is left out.
 
 Invariants: any bytes come back as they were; a transcript that was cut, joined or edited is
 refused whole (count and SHA-256 at its end), before anything of it is used.
@@ -28,6 +29,7 @@ from typing import Any, Final
 
 from node.errors import Rejected
 from statemachine.image import Image
+from statemachine.store import Store
 
 __all__ = ["Row", "check", "lines", "rows"]
 
@@ -45,8 +47,13 @@ class Row:
 
 def lines(image: Image, prefix: bytes = b"") -> Iterator[bytes]:
     """The transcript of a state, of the keys that begin with `prefix`."""
-    columns = image.parts.columns
-    keys = [key for key in columns.order if key.startswith(prefix)]
+    store = Store()  # which knows what a deadline is, and a lease of many keys
+    store.restore(image.parts)
+    keys = [
+        key
+        for key in image.parts.columns.order
+        if key.startswith(prefix) and store.facts(key) is not None
+    ]
     sha256 = hashlib.sha256()
 
     def line(fields: dict[str, Any]) -> bytes:
@@ -57,12 +64,12 @@ def lines(image: Image, prefix: bytes = b"") -> Iterator[bytes]:
     head = {"revision": image.last.index, "clock_ms": image.parts.clock_ms, "keys": len(keys)}
     yield line({"trimaran": "export", "format": _FORMAT} | head)
     for key in keys:
-        fields = _shown("key", key) | _shown("value", columns.values[key])
-        deadline_ms = columns.deadlines.get(key)
-        if deadline_ms is not None:
-            fields["deadline_ms"] = deadline_ms
-        revisions = {"created": columns.created[key], "modified": columns.modified[key]}
-        yield line(fields | revisions)
+        record = store.facts(key)
+        assert record is not None
+        fields = _shown("key", key) | _shown("value", record.value)
+        if record.deadline_ms is not None:
+            fields["deadline_ms"] = record.deadline_ms
+        yield line(fields | {"created": record.created, "modified": record.modified})
     yield line({"end": len(keys), "sha256": sha256.hexdigest()})
 
 

@@ -348,6 +348,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         self._elections.release()
         for peer_id, term in self._elections.early_votes():
             self._on_vote(peer_id, term)
+        self.on_gate()
+
+    def on_gate(self) -> None:
+        """The gate of acknowledgements has moved."""
         if self._state.is_leader():
             self.leading.on_durable()
         else:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from node.errors import Fatal
 from node.journal_files import JournalFiles
-from node.membership import MEMBERS_FILE, read_members_file
+from node.members_file import MEMBERS_FILE, read_members_file
 from node.term_file import TERM_MAGIC, TermFile, dump_term
 from statemachine import dump as state_dump
 from statemachine.fs import Disk, LogFile

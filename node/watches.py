@@ -87,7 +87,7 @@ class Watches:
             after = self._revision
         elif after + 1 < self._backend.history.first:
             if not self._watches:
-                self._backend.watch(None)
+                self._backend.watch(self.deliver, on=False)
             return None
         connection.last_watch_id += 1
         watch = Watch(connection.last_watch_id, connection, name, is_prefix, previous, after)
@@ -108,7 +108,7 @@ class Watches:
         else:
             self._revision = self._backend.applied_index
             self._marked_ms = self._backend.now_ms()
-            self._backend.watch(self.deliver)
+            self._backend.watch(self.deliver, on=True)
 
     def close(self, watch: Watch) -> None:
         """It is told nothing more."""
@@ -123,7 +123,7 @@ class Watches:
         watch.connection.watches_behind.pop(watch.id, None)
         watch.connection.note_subscriptions()
         if not self._watches:
-            self._backend.watch(None)
+            self._backend.watch(self.deliver, on=False)
 
     def leave(self, connection: Connection) -> None:
         """The client has gone, or was reset."""

@@ -79,14 +79,10 @@ class Keyspace:
     def advance(self, now_ms: int) -> None:
         """Move the clock to now_ms, unless it is there already, and expire what is due."""
         self.clock_ms = max(self.clock_ms, now_ms)
-        soonest_ms = self._dues.next_deadline_ms()
-        if soonest_ms is None or soonest_ms > self.clock_ms:
-            self._has_backlog = False
-            self._choose_get()
-            return
-        keys = self._dues.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
-        if keys:
-            self._expire(keys)
+        if self._dues.are_due(self.clock_ms):
+            keys = self._dues.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
+            if keys:
+                self._expire(keys)
         self._find_backlog()
 
     def _expire(self, keys: list[bytes]) -> None:
@@ -187,8 +183,7 @@ class Keyspace:
     def revoke_lease(self, lease_id: int) -> bool:
         """It and its keys are there for nobody from now on. False: no such lease."""
         found = self.grants.revoke(lease_id, self.clock_ms)
-        self._has_backlog = self._has_backlog or found
-        self._choose_get()
+        self._find_backlog()
         return found
 
     # Reads. Each is one moment; what they return is the caller's.
@@ -203,7 +198,7 @@ class Keyspace:
         return self._records.get_many(keys)
 
     def facts(self, key: bytes) -> Record | None:
-        """Value, revisions, deadline and lease in one; None: no such key."""
+        """Value, revisions, deadline, lease; None: no such key."""
         record = None if self._is_backlog(key) else self._records.record(key)
         if record is not None and record.deadline_ms is not None and record.deadline_ms < 0:
             grant = self.grants[-record.deadline_ms]

@@ -114,6 +114,10 @@ SYNTAX: Final[dict[str, str]] = {
     ),
     "client|pause": "timeout [WRITE|ALL]",
     "client|reply": "<ON|OFF|SKIP>",
+    "client|tracking": (
+        "<ON|OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT]"
+    ),
+    "client|caching": "<YES|NO>",
     "client|unblock": "client-id [TIMEOUT|ERROR]",
     "info": "[section [section ...]]",
     "bgsave": "[SCHEDULE]",

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.lab import files
+from node.lab.tables import Span, read_table
 
 __all__ = [
     "FAULT_KINDS",
@@ -38,9 +39,6 @@ __all__ = [
     "Times",
     "WorkloadConfig",
 ]
-
-Span = tuple[float, float]
-"""A number that is drawn: lowest and highest."""
 
 PROCESS_FAULTS: Final = ("kill", "term", "pause", "restart_all", "rolling_restart")
 WIRE_FAULTS: Final = ("isolate", "mute", "deaf", "cut_one", "ring", "flap", "delay", "loss")
@@ -207,15 +205,15 @@ class Experiment:
         tables = {"cluster": ClusterConfig, "workload": WorkloadConfig, "times": Times}
         for name, kind in {**tables, "bounds": Bounds, "chaos": ChaosConfig}.items():
             if name in values:
-                values[name] = _read(kind, values[name], name, problems)
+                values[name] = read_table(kind, values[name], name, problems)
         if "faults" in values:
             values["faults"] = tuple(
-                _read(FaultConfig, table, f"faults[{number}]", problems)
+                read_table(FaultConfig, table, f"faults[{number}]", problems)
                 for number, table in enumerate(values["faults"])
             )
         if problems:
             raise ExperimentError("\n".join(problems))
-        experiment: Experiment = _read(cls, values, "", problems)
+        experiment: Experiment = read_table(cls, values, "", problems)
         if not problems:
             problems = _judge(experiment)
         if problems:
@@ -225,47 +223,6 @@ class Experiment:
             cluster = dataclasses.replace(experiment.cluster, config=config)
             experiment = dataclasses.replace(experiment, cluster=cluster)
         return experiment
-
-
-def _read(kind: type[Any], table: Any, name: str, problems: list[str]) -> Any:
-    """A table as one of the classes above; numbers where spans are wanted are both ends."""
-    known = {each.name: each for each in dataclasses.fields(kind)}
-    if not isinstance(table, dict):
-        problems.append(f"{name}: must be a table")
-        return None
-    values = {}
-    for key, value in table.items():
-        label = f"{name}.{key}" if name else key
-        if key not in known:
-            problems.append(f"{label}: no such key; there are {', '.join(sorted(known))}")
-            continue
-        wanted = str(known[key].type)
-        if wanted == "Span":
-            value = _span(value)
-        elif wanted.startswith("tuple[str") and isinstance(value, list):
-            value = tuple(value)
-        if value is None or not _fits(value, wanted):
-            problems.append(f"{label}: is {table[key]!r}, must be {wanted}")
-            continue
-        values[key] = value
-    try:
-        return kind(**values)
-    except TypeError as error:
-        problems.append(f"{name}: {error}")
-        return None
-
-
-def _span(value: Any) -> Span | None:
-    low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
-    if not all(isinstance(each, int | float) for each in (low, high)) or low > high:
-        return None
-    return float(low), float(high)
-
-
-def _fits(value: Any, wanted: str) -> bool:
-    kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "dict": dict}
-    kind = next((kinds[word] for word in kinds if wanted.startswith(word)), None)
-    return kind is None or (isinstance(value, kind) and not isinstance(value, bool))
 
 
 def _judge(experiment: Experiment) -> list[str]:

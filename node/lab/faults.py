@@ -5,9 +5,8 @@
     rolling_restart SIGTERM and start, node after node, each waited for
     isolate         all wires of the target, both ways           mute             nothing leaves it
     deaf            nothing reaches it                           cut_one          one wire of it
-    ring            only neighbours talk (3 nodes: a chain)      flap             isolate, again and
-                                                                                  again, half a
-                                                                                  period `ms` each
+    ring            only neighbours talk (3 nodes: a chain)
+    flap            isolate, again and again, half a period `ms` each
     delay, loss     all wires of the target (node.lab.proxy)
     slow_fsync      each fsync takes `ms` longer                 disk_full        0 bytes are free
     io_error        EIO at the next write or fsync: the node stops itself, and is started again
@@ -121,8 +120,7 @@ class Breaker:
         return heal
 
     async def _tell(self, node: NodeProcess, **order: Any) -> None:
-        """At its door; nothing of one that another fault has ended, paused or just started again:
-        a new process is sound."""
+        """At its door, unless another fault hit it too: a process that is started is sound."""
         hit = node.doomed or node.paused or not node.ready.is_set()
         try:
             if node.runs and not hit:

@@ -142,19 +142,20 @@ class Gate:
 
     Args:
         to: where the node really listens.
-        wires: to it, by dialler.
+        wires: to it, by dialler; or one, if this gate is told to one dialler only: then nothing is
+            read of a connection, and TLS passes too.
     """
 
-    def __init__(self, to: tuple[str, int], wires: Mapping[str, Wire]) -> None:
+    def __init__(self, to: tuple[str, int], wires: Mapping[str, Wire] | Wire) -> None:
         self._to = to
         self._wires = wires
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def start(self, host: str) -> None:
-        """Listen; `port` is where."""
-        self._server = await asyncio.start_server(self._accept, host, 0)
+    async def start(self, host: str, port: int = 0) -> None:
+        """Listen, at a free port if none is named; `port` is where."""
+        self._server = await asyncio.start_server(self._accept, host, port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -170,6 +171,9 @@ class Gate:
         assert task is not None
         self._tasks.add(task)
         try:
+            if isinstance(self._wires, Wire):
+                await self._wires.carry(reader, writer, self._to)
+                return
             head = await reader.readexactly(_HEAD_BYTES)
             size = head[-1] & 0x1F
             head += await reader.readexactly(size)

@@ -75,7 +75,6 @@ LONG = {
     "node/raft.py": "every seam of pysyncobj that is used, in the one room that may use them",
     "node/reads.py": "leader's and follower's half of ReadIndex, and the leader lease",
     "node/resp.py": "one parser, with hiredis and without",
-    "node/session.py": "the pump: its states are only to be understood together",
     "node/snapshots.py": "both ends of a stream, read side by side",
     "node/transport.py": "every message of pysyncobj and of its peers, in one switchboard",
     "statemachine/fs.py": "one class for each kind of handle, and the protocol they share",

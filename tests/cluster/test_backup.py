@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from node.cli import main
+from node.client import Compacted, Store
 from tests.support.supervised import Supervised, wait_until
 
 pytestmark = pytest.mark.cluster
@@ -92,6 +93,11 @@ def test_what_was_backed_up_under_load_comes_back_after_everything_was_deleted(
                 assert client.get("key999") == b"value 999"
                 assert client.execute_command("PEXPIRETIME", "leased") == deadline_ms
                 assert before <= int(client.get("counter")) <= counted + 1
+        with Store(f"127.0.0.1:{ports[2]}") as store:
+            watch = store.watch(prefix="", from_revision=revision)
+            with pytest.raises(Compacted):  # what came behind the backup never happened
+                next(iter(watch))
+            watch.close()
         with redis.Redis(port=ports[1]) as client:
             client.incr("counter")
             facts = client.execute_command("TRI.GET", "counter")

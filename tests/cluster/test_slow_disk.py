@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.load import Counters
+from tests.cluster.test_members import add
 from tests.support.cluster import Cluster, NodeProcess
 from tests.support.doored import CONTROL_VARIABLE, control
 
@@ -38,9 +39,11 @@ SMALL = (
 )
 
 
-def doored(directory: Path, nodes: int, settings: tuple[str, ...] = ()) -> Cluster:
+def doored(
+    directory: Path, nodes: int, settings: tuple[str, ...] = (), founders: int | None = None
+) -> Cluster:
     """A cluster whose disks can be slowed down, not started yet."""
-    cluster = Cluster(directory, nodes=nodes, settings=settings, template=None)
+    cluster = Cluster(directory, nodes=nodes, settings=settings, template=None, founders=founders)
     for node in cluster:
         node.module = "tests.support.doored"
         node.environment = {CONTROL_VARIABLE: str(control_of(node))}
@@ -97,6 +100,33 @@ def test_syncs_of_two_seconds_cost_no_election_and_no_write(
         assert cluster.leader() is leader
         cluster.equal_digest()
         counters.check(cluster.client("n1"))
+
+
+@pytest.mark.timeout(120)
+def test_members_change_while_syncs_take_two_seconds_and_no_loop_waits_for_them(
+    tmp_path: Path, figures: Figures
+) -> None:
+    with doored(tmp_path, 4, PATIENT, founders=3) as cluster:
+        leader, newcomer = cluster.leader(cluster.nodes[:3]), cluster["n4"]
+        term = leader.status()["term"]
+        with Counters(cluster, 6) as counters:
+            counters.wait_for(100)
+            for node in cluster.nodes[:3]:
+                control(control_of(node), sync_ms=SYNC_MS)
+            begun_s = time.monotonic()
+            add(cluster, newcomer)
+            took_s = time.monotonic() - begun_s
+            for node in cluster.nodes[:3]:
+                control(control_of(node))
+            counters.wait_for(100)
+            assert {node.status().get("term") for node in cluster} == {term}
+        on_loop = {
+            line for node in cluster for line in node.all_lines if line.startswith("sync on the")
+        }
+        assert not on_loop
+        assert counters.errors == []
+        counters.check(cluster.client("n1"))
+        figures(f"a fourth member seated and voting after {took_s:.1f} s, in the same term")
 
 
 @pytest.mark.timeout(120)

@@ -2,8 +2,8 @@
 
 Goal: what a page says to type works, and prints what the page shows.
 Method: a page is one session in a directory of its own and in a network of its own (so that ports
-7001.. are free whoever else runs a cluster here); background blocks are waited for, and end with the
-page. tests/docs/blocks.py says what a block may ask for. Python blocks of docs/clients.md are
+7001.. are free whoever else runs a cluster here); background blocks are waited for, and end with
+the page. tests/docs/blocks.py says what a block may ask for. Python blocks of docs/clients.md are
 run too, in one namespace.
 """
 

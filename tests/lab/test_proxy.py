@@ -30,8 +30,10 @@ HELLO = b"\0\0\0\x2a\x98\x01\x02\xa2n1\xa2n2..."
 class Ends:
     """Both ends of a wire: n1, which has dialled, and n2."""
 
-    def __init__(self, wire: Wire, gate: Gate, n1: Any, n2: Any) -> None:
-        self.wire, self.gate = wire, gate
+    def __init__(self, wire: Wire, gate: Gate, accepted: asyncio.Queue[Any]) -> None:
+        self.wire, self.gate, self.accepted = wire, gate, accepted
+
+    def begin(self, n1: Any, n2: Any) -> None:
         self.n1_reader, self.n1_writer = n1
         self.n2_reader, self.n2_writer = n2
 
@@ -48,7 +50,8 @@ async def a_wire() -> AsyncIterator[Ends]:
     await gate.start("127.0.0.1")
     n1 = await asyncio.open_connection("127.0.0.1", gate.port)
     n1[1].write(HELLO)
-    ends = Ends(wire, gate, n1, await accepted.get())
+    ends = Ends(wire, gate, accepted)
+    ends.begin(n1, await accepted.get())
     assert await ends.n2_reader.readexactly(len(HELLO)) == HELLO
     try:
         yield ends
@@ -110,6 +113,21 @@ async def test_a_stranger_is_hung_up_on(said: bytes) -> None:
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
+
+
+@in_loop
+async def test_a_gate_for_one_dialler_reads_nothing_of_what_passes() -> None:
+    async with a_wire() as ends:
+        wire = Wire("n1", "n2", random.Random(1))
+        gate = Gate(ends.gate._to, wire)
+        await gate.start("127.0.0.1")
+        _, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(b"\x16")  # TLS, say
+        reader, there = await ends.accepted.get()
+        assert await reader.readexactly(1) == b"\x16"
+        for each in (writer, there):
+            each.close()
+        await gate.close()
 
 
 @in_loop

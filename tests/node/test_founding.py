@@ -12,7 +12,7 @@ from node import founding
 from node.config import Address, Member
 from node.errors import ConfigError, Corrupt, Fatal
 from node.identity import Identity
-from node.membership import read_members_file
+from node.members_file import read_members_file
 from statemachine import BatchBuilder, FileStateMachine, WalConfig, stamp
 from statemachine.fs import Disk
 
@@ -50,9 +50,9 @@ def test_the_founder_has_the_state_and_is_the_only_member_behind_the_gap(
     with FileStateMachine(directory, wal=WalConfig(sync="checkpoint")) as machine:
         assert machine.last_applied == begin
         assert [machine.get(key) for key in (b"a", b"b", b"c")] == [b"aa", b"bb", b"cc"]
-    roster, seen = read_members_file(
-        directory / "members.json", (directory / "members.json").read_bytes()
-    )
+    path = directory / "members.json"
+    found = read_members_file(path, path.read_bytes())
+    roster, seen = found.roster, found.seen
     identity = json.loads((directory / "identity.json").read_text())
     assert (roster.index, roster.voters, seen) == (begin.index, {"n1"}, {})
     assert roster.seats[0].incarnation == identity["incarnation"]

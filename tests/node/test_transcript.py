@@ -20,8 +20,7 @@ from statemachine.store import StoreParts
 def image(pairs: dict[bytes, tuple[bytes, int | None]]) -> Image:
     values = {key: value for key, (value, _) in sorted(pairs.items())}
     deadlines = {key: at for key, (_, at) in pairs.items() if at is not None}
-    revisions = dict.fromkeys(values, 4)
-    columns = Columns.of(values, revisions, revisions, deadlines)
+    columns = Columns.of(values, dict.fromkeys(values, 4), {}, deadlines)
     return Image(LogId(index=9, term=2), [(1, 1)], StoreParts(columns, 1_000, {}))
 
 
@@ -31,7 +30,7 @@ SMALL = image({b"a": (b"1", None), b"b\xff": (b"\x00\xfe", 5_000), b"c": (b"\xc3
 @given(
     st.dictionaries(
         st.binary(min_size=1, max_size=8),
-        st.tuples(st.binary(max_size=8), st.none() | st.integers(0, 2**62)),
+        st.tuples(st.binary(max_size=8), st.none() | st.integers(1_001, 2**62)),
         max_size=8,
     )
 )
@@ -59,6 +58,11 @@ def test_text_stands_as_text_and_bytes_in_base64() -> None:
     assert lines[2]["value_base64"] == "AP4="
     assert lines[2]["deadline_ms"] == 5_000
     assert lines[3]["value"] == "é"
+
+
+def test_a_key_whose_time_is_over_is_left_out() -> None:
+    lines = list(transcript.lines(image({b"a": (b"1", 999), b"b": (b"2", 1_001)})))
+    assert [row.key for row in transcript.rows(lines)] == [b"b"]
 
 
 def test_only_the_keys_of_a_prefix() -> None:

@@ -138,7 +138,7 @@ def test_what_ends_is_told_nothing_more_and_nothing_is_left_behind(
     writer.run("SET", "k", "2")
     assert first.told() + second.told() == []
     assert len(frontend.watches) == 0
-    assert service._tell_watches is None, "the service still calls"
+    assert service.followers == {}, "the service still calls"
 
 
 def test_from_a_revision_on_everything_is_told_once(
@@ -171,7 +171,7 @@ def test_a_past_that_is_gone_is_refused_and_says_what_is_left() -> None:
     assert watcher.ask("TRI.WATCH", "KEY", "k", "FROM", 6) == (
         "COMPACTED history begins at revision 7"
     )
-    assert service._tell_watches is None
+    assert service.followers == {}
     assert watcher.ask("TRI.WATCH", "KEY", "k", "FROM", 7) == [1, 6]
     assert [frame[1] for frame in watcher.told()] == [7, 8, 9, 10]
 

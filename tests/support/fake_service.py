@@ -130,7 +130,7 @@ class FakeService:
         self.next_failures: deque[Exception | None] = deque()
         self.snapshots: deque[tuple[SnapshotMetadata, ReadFile]] = deque()
         self._told: Callable[[Sequence[Change]], None] | None = None
-        self._tell_watches: Callable[[], None] | None = None
+        self.followers: dict[Callable[[], None], None] = {}
         self._now_ms = now_ms
         self._call_soon = call_soon
         self._members = members(count, base_port)
@@ -160,8 +160,11 @@ class FakeService:
         if (told is None) != (self.machine.changes is None):
             self.machine.changes = None if told is None else []
 
-    def watch(self, told: Callable[[], None] | None) -> None:
-        self._tell_watches = told
+    def watch(self, told: Callable[[], None], *, on: bool) -> None:
+        if on:
+            self.followers[told] = None
+        else:
+            self.followers.pop(told, None)
 
     @property
     def applied_index(self) -> int:
@@ -262,8 +265,8 @@ class FakeService:
             if changes and self._told is not None:
                 self.machine.changes = []
                 self._told(changes)
-            if self._tell_watches is not None:
-                self._tell_watches()
+            for follower in list(self.followers):
+                follower()
             for waiter, start, stop in claims:
                 waiter.resolve(results, start, stop)
         for reader in readers:

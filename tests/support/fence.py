@@ -58,6 +58,9 @@ class FakeJournal(list[Entry]):
     def memory_index(self) -> int:
         return self[0][1]
 
+    def has_pending_roster(self) -> bool:
+        return False
+
     def hold_index(self) -> int | None:
         return self.hold
 

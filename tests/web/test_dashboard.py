@@ -85,8 +85,9 @@ def test_the_leader_is_killed_by_the_button_and_the_gap_is_seen(
     )
     successor = str(browser.run("leader().id"))
     assert successor == leader_of(cluster)
-    assert browser.wait("outages.length && outages[0].ms") >= 100
-    assert browser.run("outages[0].cause") == f"kill {leader}"
+    # A busy machine has gaps of its own: it is the one after the button that counts.
+    found = f"(outages.find(each => each.cause === 'kill {leader}') || {{}}).ms"
+    assert browser.wait(found) >= 100
     browser.wait("document.querySelectorAll('#lanes rect.gapline').length > 0")
     browser.wait("document.querySelectorAll('#ops rect.gap').length > 0")
     log = browser.wait("document.getElementById('log').innerText")
@@ -120,6 +121,26 @@ def test_a_node_is_isolated_and_a_link_cut_and_all_is_healed(
     browser.press("h")
     browser.wait("lab.cut.length === 0 && leader()", 30)
     browser.wait("probe && probe.ok > 0 && probe.since < 1000")
+
+
+def test_a_node_is_paused_and_another_restarted_and_leadership_handed_over(
+    cluster: Supervised, browser: Chromium
+) -> None:
+    browser.wait("leader() && ordered().every(each => stateOf(each) === 'up' && last(each).ready)")
+    leader = str(browser.run("leader().id"))
+    paused, successor = [name for name in ("n1", "n2", "n3") if name != leader]
+    browser.run(f"document.getElementById('pause-{paused}').click()")
+    browser.wait(f"stateOf(nodes.get('{paused}')) === 'paused'")
+    browser.wait("probe && probe.ok > 0 && probe.since < 1000")  # the others go on
+    browser.run(f"document.getElementById('pause-{paused}').click()")
+    browser.wait(f"stateOf(nodes.get('{paused}')) === 'up' && !nodes.get('{paused}').down")
+    browser.run(f"document.getElementById('transfer-{successor}').click()")
+    browser.wait(f"leader() && leader().id === '{successor}'", 30)
+    before = cluster.pid(paused)
+    browser.run(f"document.getElementById('restart-{paused}').click()")
+    browser.wait("document.getElementById('log').innerText.includes('answers again')", 30)
+    browser.wait("ordered().every(each => stateOf(each) === 'up' && last(each).ready)", 30)
+    assert cluster.pid(paused) != before
 
 
 def test_it_fits_a_phone_and_both_themes(browser: Chromium) -> None:

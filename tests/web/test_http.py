@@ -70,12 +70,6 @@ async def test_one_connection_carries_one_request_after_the_other() -> None:
             b"413",
             id="long body",
         ),
-        pytest.param(
-            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n",
-            b"",
-            id="two lengths",
-        ),
     ],
 )
 @in_loop
@@ -85,7 +79,7 @@ async def test_what_cannot_be_read_is_refused_and_the_next_client_served(
     async with serving() as (_, address):
         with contextlib.suppress(ConnectionResetError):  # It need not read all of a long one.
             said = await exchange(address, data)
-            assert said.startswith(b"HTTP/1.1 " + want) or not want
+            assert said.startswith(b"HTTP/1.1 " + want)
         assert (await get(address, "/"))[0] == 200
 
 

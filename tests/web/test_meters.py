@@ -38,9 +38,12 @@ def test_commands_are_counted_under_their_names_however_they_alternate() -> None
     now_s = 10.002
     for name, count in (("get", 3), ("set", 1), ("get", 2), ("get", 1)):
         meter.note(name, count, begun_s)
-    assert {name: row.count for name, row in meter.rows.items()} == {"get": 6, "set": 1}
-    assert meter.rows["get"].counts[SECONDS.index(0.0025)] == 6
-    assert meter.rows["set"].sum == pytest.approx(0.002)
+    meter.note_each(["get", "set", "get"], begun_s)
+    meter.note_each(["get"], begun_s)
+    meter.note_each([], begun_s)
+    assert {name: row.count for name, row in meter.rows.items()} == {"get": 9, "set": 2}
+    assert meter.rows["get"].counts[SECONDS.index(0.0025)] == 9
+    assert meter.rows["set"].sum == pytest.approx(0.004)
 
 
 def test_a_batch_is_one_observation_of_its_size_and_its_time() -> None:

@@ -17,7 +17,10 @@ import pytest
 
 from node.clock import Clock
 from node.cluster_load import Load
+from node.cluster_plan import Options, plan
+from node.cluster_ports import panel_address, real_address
 from node.config import Address
+from node.errors import ConfigError
 from node.logs import EventLog
 from node.web.http import Server
 from node.web.listening import events
@@ -167,6 +170,17 @@ async def test_an_open_page_is_told_of_orders_and_of_nodes_that_do_not_answer() 
                 break
         await stream.aclose()
     assert (seen["order"]["text"], seen["order"]["at"]) == ("kill n2", 7)
+
+
+def test_a_laboratory_is_of_plain_links_and_has_ports_of_its_own() -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(Options(lab=True, tls=True))
+    assert [key for key, _ in caught.value.problems] == ["--lab"]
+    configs_ = plan(Options(lab=True, nodes=9))
+    taken = [panel_address(configs_[0]), *map(real_address, configs_)]
+    for config in configs_:
+        taken += [config.member.client, config.member.peer, config.member.http]
+    assert len(set(taken)) == len(taken) == 37
 
 
 @in_loop

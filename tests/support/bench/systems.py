@@ -77,12 +77,14 @@ def missing(name: str) -> str | None:
 
 
 @contextmanager
-def start(name: str, directory: Path, base_port: int, config: str = "") -> Iterator[System]:
+def start(
+    name: str, directory: Path, base_port: int, config: str = "", nodes: int = 3
+) -> Iterator[System]:
     """Run it; RuntimeError when it does not come up."""
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if name == "trimaran":
-            system = _trimaran(stack, directory, base_port, config)
+            system = _trimaran(stack, directory, base_port, config, nodes)
         else:
             kind = {"etcd": _etcd, "redis": _redis, "nats": _nats}[name]
             system = kind(stack, directory, _free_from(base_port))
@@ -159,13 +161,13 @@ def _version(*words: str) -> str:
     return (done.stdout or done.stderr).strip().splitlines()[0]
 
 
-def _trimaran(stack: ExitStack, directory: Path, base_port: int, config: str) -> System:
+def _trimaran(stack: ExitStack, directory: Path, base_port: int, config: str, nodes: int) -> System:
     words = [sys.executable, "-m", "node", "cluster", "--data-dir", str(directory / "data")]
-    words += ["--base-port", str(base_port)]
+    words += ["--base-port", str(base_port), "--nodes", str(nodes)]
     if config:
         words += ["--config", config]
     _process(stack, words, directory, "trimaran")
-    servers = [(HOST, base_port + number) for number in range(3)]
+    servers = [(HOST, base_port + number) for number in range(nodes)]
 
     def leader() -> int | None:
         port = connect(f"{HOST}:{base_port}").servers[0][1]
@@ -174,12 +176,11 @@ def _trimaran(stack: ExitStack, directory: Path, base_port: int, config: str) ->
         return servers.index((HOST, port))
 
     place = _until("trimaran", leader)
-    nodes = json.loads((directory / "data/cluster.json").read_text(encoding="utf-8"))["nodes"]
+    found = json.loads((directory / "data/cluster.json").read_text(encoding="utf-8"))["nodes"]
     version = _version(sys.executable, "-m", "node", "--version")
-    promise = "fsynced by two of three"
-    return System(
-        "trimaran", "resp", servers, [int(node["pid"]) for node in nodes], version, promise, place
-    )
+    pids = [int(node["pid"]) for node in found]
+    promise = f"fsynced by {nodes // 2 + 1} of {nodes}"
+    return System("trimaran", "resp", servers, pids, version, promise, place)
 
 
 def _etcd(stack: ExitStack, directory: Path, base_port: int) -> System:
