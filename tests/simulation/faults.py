@@ -240,14 +240,14 @@ class Faults:
             self._world.count(f"a bit was turned in {hit.partition('/')[0]}")
             self._operate(self._mend(name))
 
-    async def _until(self, done: Callable[[], bool], give: Callable[[], Any] | None = None) -> None:
-        """Ask the leader again and again until it is so. The run's end is the only limit."""
-        while not done():
-            if give is not None and (leader := self._world.leader()) is not None:
-                reply = await self._ask(leader, *give())
-                if isinstance(reply, hiredis.ReplyError):
-                    self._world.trace(f"operator: {leader.id} says {reply}")
-            await asyncio.sleep(0.08)
+    async def _once(self, *words: str) -> None:
+        """Ask the leader, if there is one, and wait a moment."""
+        leader = self._world.leader()
+        if leader is not None:
+            reply = await self._ask(leader, *words)
+            if isinstance(reply, hiredis.ReplyError):
+                self._world.trace(f"operator: {leader.id} says {reply}")
+        await asyncio.sleep(0.08)
 
     def _is_out(self, name: str) -> bool:
         leader = self._world.leader()
@@ -263,12 +263,13 @@ class Faults:
         membership = leader.core.membership
         return membership.is_settled and name in membership.committed.voters
 
-    async def _take_out(self, name: str, *, again: bool = True) -> None:
+    async def _take_out(self, name: str) -> None:
         """Remove a member; its machine waits with an empty disk, to be seated anew."""
         world = self._world
         world.members_changed = True
         host = world.hosts[name]
-        await self._until(lambda: self._is_out(name), lambda: ("TRI.MEMBER", "REMOVE", name))
+        while not self._is_out(name):  # the run's end is the only limit
+            await self._once("TRI.MEMBER", "REMOVE", name)
         world.count("a member was removed")
         await asyncio.sleep(0.2)
         host.retired = True
@@ -283,8 +284,23 @@ class Faults:
         world.members_changed = True
         member = next(each for each in world.hosts[name].config.members if each.id == name)
         spot = f"127.0.0.1:{member.client.port}:{member.peer.port}:{member.http.port}"
-        await self._until(lambda: self._is_in(name), lambda: ("TRI.MEMBER", "ADD", name, spot))
+        while not self._is_in(name):
+            if self._is_taken_for_another(name):
+                # The leader had not noticed yet that its link to the old process was dead, and
+                # seated the old directory. An operator sees a stranger, and does it again.
+                world.count("a dead directory was seated")
+                await self._take_out(name)
+            await self._once("TRI.MEMBER", "ADD", name, spot)
         world.count("a member was added")
+
+    def _is_taken_for_another(self, name: str) -> bool:
+        leader, host = self._world.leader(), self._world.hosts[name]
+        if leader is None or leader.core is None or host.core is None:
+            return False
+        known = leader.core.membership.incarnation_of(name)
+        is_settled = leader.core.membership.is_settled
+        return bool(is_settled and known and known != host.core.identity.incarnation
+                    and leader.core.membership.committed.has(name))
 
     async def _lose_disk(self, name: str, tries: bool) -> None:
         """A machine comes back with an empty disk: perhaps as it was, first, and then repaired."""

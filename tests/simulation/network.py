@@ -344,7 +344,7 @@ class SimLinks:
 
 
 _NAMES = {
-    value: name.lower() for name, value in vars(wire).items() if name.isupper() and type(value) is int
+    value: name.lower() for name, value in vars(wire).items() if name.isupper() and type(value) is int and not name.endswith("MIN")
 }
 
 
