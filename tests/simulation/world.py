@@ -83,6 +83,7 @@ class World:
         self.plan = plan
         self.seed = plan.seed
         self.tracing = tracing
+        self._directory = f"{directory}/"
         self.lines: list[str] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -191,6 +192,7 @@ class World:
 
     def trace(self, line: str) -> None:
         if self.tracing:
+            line = line.replace(self._directory, "")
             self.lines.append(f"{self.loop.now_s - STARTED_AT_S:10.6f} {line}")
 
     def count(self, event: str) -> None:
@@ -200,6 +202,7 @@ class World:
         if self.is_over:
             return
         if len(self.violations) < 5:
+            what = what.replace(self._directory, "")
             self.violations.append(f"at {self.loop.now_s - STARTED_AT_S:.4f} s: {what}")
         self.trace(f"VIOLATION {what}")
         self.loop.stop()
