@@ -10,6 +10,7 @@ Proved by: tests/simulation/test_simulation_seeds.py
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 import traceback
 from collections import Counter
@@ -22,6 +23,8 @@ from tests.simulation.run import Verdict, run
 
 __all__ = ["Campaign", "campaign", "run_seed"]
 
+CPU_S_MAX = 30.0
+"""A seed takes 0.1 s. One that takes so long hangs in one callback."""
 Job = tuple[int, str, int, float, str]
 
 
@@ -55,6 +58,8 @@ def run_seed(job: Job) -> Verdict:
     """One seed, with a planted bug if one is named."""
     seed, profile, nodes, for_s, bug = job
     plan = Plan.of(seed, profile, nodes, for_s)
+    signal.signal(signal.SIGVTALRM, _hangs)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S_MAX)
     try:
         if bug:
             with planted.BUGS[bug].plant():
@@ -62,6 +67,16 @@ def run_seed(job: Job) -> Verdict:
         return run(plan)
     except Exception:  # noqa: BLE001 - a campaign goes on, and tells
         return Verdict(plan, violations=[f"the simulation itself: {traceback.format_exc()}"])
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+class _Hangs(Exception):  # noqa: N818
+    """A seed is at it for far too long, within one callback."""
+
+
+def _hangs(number: int, frame: object) -> None:
+    raise _Hangs
 
 
 def verdicts(jobs: list[Job], processes: int) -> Iterator[Verdict]:

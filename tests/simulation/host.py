@@ -148,6 +148,8 @@ class Host:
 
     def _lost_power(self, step: str) -> None:
         self.world.count(f"power lost within a disk operation ({step})")
+        if step == "rename":
+            self.world.count("power lost between a rename and the directory's fsync")
         self.world.trace(f"{self.id} loses power within {step}")
         self._end()
 

@@ -29,6 +29,8 @@ from typing import Any
 __all__ = ["Died", "Life", "SimLoop", "life_now"]
 
 STARTED_AT_S = 1_000.0
+TURNS_AT_ONCE_MAX = 50_000
+"""So many callbacks without any time passing are a loop that never ends."""
 
 
 class Died(BaseException):  # noqa: N818 - not an error: the machine lost power in this very call
@@ -63,6 +65,8 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_s = STARTED_AT_S
         self.turns = 0
+        self._turns_before = 0
+        """How many there were when time last moved."""
         self._on_error = on_error
         self.set_exception_handler(self._told)
         self.set_task_factory(_quiet_task)
@@ -99,6 +103,10 @@ class SimLoop(asyncio.BaseEventLoop):
             if not timers:
                 raise AssertionError("nothing will ever happen in this loop again")
             self.now_s = max(self.now_s, timers[0]._when)
+            self._turns_before = self.turns
+        elif self.turns - self._turns_before > TURNS_AT_ONCE_MAX:
+            self._turns_before = self.turns
+            self._on_error(None, RuntimeError("time stands still: a livelock"), "")
         end_s = self.now_s
         while timers and timers[0]._when <= end_s:
             timer = heapq.heappop(timers)

@@ -89,6 +89,9 @@ class Oracles:
         elif kind == wire.ACK:
             _, term, next_index, _, success = wire.decode(frame[wire.LENGTH.size :])
             if success and host.core is not None:
+                following = host.core.transport.following
+                if next_index - 1 < following.verified_index:
+                    self._world.count("an acknowledgement was held back by the gate")
                 durable = self.platter.get((host.id, life.number), 0)
                 if next_index - 1 > durable:
                     self._say(
