@@ -84,6 +84,8 @@ class Host:
         self.no_boot_before_s = 0.0
         self.damaged = False
         """A bit was turned in what it vouches for: it must not start from this directory."""
+        self.platter_index = 0
+        """How far its journal is known to be on the disk, also while it is down."""
         self.retired = False
         """It was removed, or has no data that anybody counts: not started by itself."""
 
@@ -183,6 +185,7 @@ class Host:
         assert self.life is None
         self.disk = self._plugged(SimDisk())
         self.damaged = False
+        self.platter_index = 0
         self.config = config or self.config
         self.world.oracles.wiped(self)
 
@@ -220,25 +223,45 @@ class SimJournal(FileJournal):
         super().flush()
         if not self._inline and not self._due and not self._jobs.empty():
             self._due = True
-            self._loop.call_later(self._life.host.sync_delay_s(), self._sync_soon)
+            self._loop.call_later(self._life.host.sync_delay_s() / 2, self._sync)
 
-    def _sync_soon(self) -> None:
-        self._due = False
-        jobs = []
-        while not self._jobs.empty():
-            jobs.append(self._jobs.get())
-        todo = [job for job in jobs if job is not None]
+    def _sync(self) -> None:
+        """The thread takes what waits, does it, and is heard of when the disk has answered."""
+        todo = self._taken()
         if self._closed or not todo:
+            self._due = False
             return
         if self._mark_timer is not None:
             self._mark_timer.cancel()
+        if self._done(todo):
+            self._loop.call_later(self._life.host.sync_delay_s() / 2, self._told, todo[-1])
+
+    def _taken(self) -> list[Any]:
+        jobs = []
+        while not self._jobs.empty():
+            jobs.append(self._jobs.get())
+        return [job for job in jobs if job is not None]
+
+    def _done(self, todo: list[Any]) -> bool:
         try:
             self._do(todo)
         except Exception as error:  # noqa: BLE001 - as the thread does
             self._tell(self._on_failure, error)
-            return
+            return False
         self._life.host.world.oracles.synced(self._life, self, todo[-1])
-        self._finished(todo[-1])
+        return True
+
+    def _told(self, job: Any) -> None:
+        self._due = False
+        if self._closed:
+            return
+        if job.epoch != self.epoch:
+            self._life.host.world.count("a sync that a truncation overtook")
+        self._finished(job)
+        self.flush()
+        if not self._due and not self._jobs.empty():
+            self._due = True
+            self._loop.call_soon(self._sync)
         self._mark_timer = self._loop.call_later(0.5, self._mark)
 
     def _mark(self) -> None:
@@ -269,7 +292,8 @@ class SimJournal(FileJournal):
 
     def close(self) -> None:
         self.flush()
-        self._sync_soon()
+        if (todo := self._taken()) and self._done(todo):
+            self._finished(todo[-1])
         self._closed = True
         super().close()
 

@@ -21,10 +21,11 @@ Proved by: tests/simulation/test_planted.py: each of them finds a bug that is pu
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from node import wire
+from node import term_file, wire
 from node.entry import KIND_BATCH, NOOP_COMMAND, unwrap
 from node.errors import Corrupt
 from node.lab.history import OK, Operation
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Oracles"]
 
 DIGEST_EVERY = 8
+_FROM_LEADERS = frozenset((wire.APPEND, wire.READ_PROBE))
 _KIND_AT = wire.LENGTH.size + 1
 
 
@@ -65,7 +67,8 @@ class Oracles:
         self.modelled_index = 0
         self._due: dict[int, Any] = {}
         """Outcomes that the model has, and nobody has told of yet."""
-        self.platter: dict[tuple[str, int], int] = {}
+        self._heard_s: dict[tuple[str, int], float] = {}
+        """(node, process) -> when it heard the leader of its term, by its own clock."""
         self._grants: dict[tuple[str, int], set[str]] = {}
         self._transfers: set[tuple[str, int]] = set()
         self._stood: set[tuple[str, int]] = set()
@@ -82,7 +85,14 @@ class Oracles:
             self._say(f"{host.id} has failed ({host.failure}) and still sends")
         kind = frame[_KIND_AT]
         if kind == wire.VOTE:
-            self._vote(host, wire.decode(frame[wire.LENGTH.size :])[1], to)
+            term = wire.decode(frame[wire.LENGTH.size :])[1]
+            self._vote(host, term, to)
+            self._is_kept(host, term, to)
+        elif kind == wire.PRE_GRANT:
+            heard_s = self._heard_s.get((host.id, life.number), 0.0)
+            bound_s = 0.99 * self._world.plan.election_ms[0] / 1000
+            if host.clock.monotonic() - heard_s < bound_s:
+                self._say(f"{host.id} lets {to} stand and has just heard a leader")
         elif kind == wire.VOTE_REQUEST:
             _, term, _, _, transfer = wire.decode(frame[wire.LENGTH.size :])
             self._stands(host, term, transfer)
@@ -92,7 +102,7 @@ class Oracles:
                 following = host.core.transport.following
                 if next_index - 1 < following.verified_index:
                     self._world.count("an acknowledgement was held back by the gate")
-                durable = self.platter.get((host.id, life.number), 0)
+                durable = host.platter_index
                 if next_index - 1 > durable:
                     self._say(
                         f"{host.id} acknowledges {next_index - 1}, {durable} are on its platter"
@@ -106,6 +116,16 @@ class Oracles:
         first = self.votes.setdefault(key, candidate)
         if first != candidate:
             self._say(f"{host.id} votes for {first} and for {candidate} in term {term}")
+
+    def _is_kept(self, host: Host, term: int, candidate: str) -> None:
+        """A vote that leaves is on the platter, at least in one copy."""
+        for name in ("term", "term.copy"):
+            path = host.data_dir / "journal" / name
+            with contextlib.suppress(Exception):
+                kept = term_file._decode(path, bytes(host.disk._file(path).synced))
+                if kept[0] > term or kept == (term, candidate):
+                    return
+        self._say(f"{host.id} votes for {candidate} in term {term}, and it is not on its platter")
 
     def _stands(self, host: Host, term: int, transfer: bool) -> None:
         if (host.id, term) in self._stood:
@@ -131,7 +151,13 @@ class Oracles:
     def delivered(self, sender: str, to: str, message: wire.Message) -> None:
         """A frame arrives."""
         kind = message[0]
-        if kind == wire.PRE_GRANT:
+        if kind in _FROM_LEADERS:
+            host = self._world.hosts[to]
+            core = host.core
+            if core is not None and host.life is not None and message[1] == core.raft.term():
+                if sender in core.introductions._admitted and core.raft.leader_id() == sender:
+                    self._heard_s[to, host.life.number] = host.clock.monotonic()
+        elif kind == wire.PRE_GRANT:
             self._grants.setdefault((to, message[1]), set()).add(sender)
         elif kind == wire.TIMEOUT_NOW:
             self._transfers.add((to, message[1] + 1))
@@ -159,6 +185,11 @@ class Oracles:
             self._say(f"term {term} has two leaders: {self.leaders[term]} and {me}")
         # NB: its own vote counts from here on. A candidate that dies before may vote again.
         self._vote(host, term, host.id)
+        voters = {
+            name for (name, _, each), who in self.votes.items() if each == term and who == host.id
+        }
+        if host.core is not None and not host.core.membership.is_majority(voters - {host.id}):
+            self._say(f"{host.id} leads term {term} by the votes of {sorted(voters)} only")
         last = self.last_committed
         if last and journal.last_index < last:
             self._say(f"{host.id} leads term {term} to {journal.last_index}, {last} is committed")
@@ -172,15 +203,12 @@ class Oracles:
             self._world.count("a leader with entries that are not durable")
 
     def journal_opened(self, life: Life, journal: SimJournal) -> None:
-        self.platter[life.host.id, life.number] = journal.durable_index
+        life.host.platter_index = journal.durable_index
 
     def synced(self, life: Life, journal: SimJournal, job: Any) -> None:
         """A sync is done: what it covered lies on the platter, if nothing was truncated since."""
-        key = (life.host.id, life.number)
         if job.epoch == journal.epoch:
-            self.platter[key] = max(self.platter[key], job.last_index)
-        else:
-            self._world.count("a sync that a truncation overtook")
+            life.host.platter_index = max(life.host.platter_index, job.last_index)
 
     def appended(self, life: Life, command: bytes, index: int, term: int) -> None:
         host = life.host
@@ -198,8 +226,7 @@ class Oracles:
     def truncated(self, life: Life, journal: SimJournal, first: Any) -> None:
         """A log is truncated from this entry on."""
         _, index, term = first
-        key = (life.host.id, life.number)
-        self.platter[key] = min(self.platter[key], index - 1)
+        life.host.platter_index = min(life.host.platter_index, index - 1)
         self._world.count("a truncation")
         if journal.last_index - index > 1:
             self._world.count("a truncation of several entries")
@@ -222,7 +249,9 @@ class Oracles:
         if found != (term, checksum):
             self._say(f"{host.id} applies {index}@{term}, {index}@{found[0]} is committed")
             return
-        self.last_committed = max(self.last_committed, index)
+        if index > self.last_committed:
+            self.last_committed = index
+            self._is_on_enough_platters(host, index)
         if index in self.outcomes:
             if self.outcomes[index] != outcome:
                 self._say(
@@ -237,6 +266,15 @@ class Oracles:
             self._run_model(host, index, batch, outcome)
         if index % DIGEST_EVERY == 0:
             self.digest(host.id, index, machine.digest().hex())
+
+    def _is_on_enough_platters(self, host: Host, index: int) -> None:
+        """What somebody takes for committed lies on the disks of a majority."""
+        if self._world.members_changed or self._world.wiped or host.core is None:
+            return  # by which roster it was counted is more than this one can know
+        voters = host.core.membership.current.voters
+        holders = [name for name in voters if self._world.hosts[name].platter_index >= index]
+        if 2 * len(holders) <= len(voters):
+            self._say(f"{host.id} applies {index}, which only {sorted(holders)} have on disk")
 
     def _run_model(self, host: Host, index: int, batch: bytes, outcome: Any) -> None:
         """In the order of the log, batch by batch.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import logging
 import random
 import zlib
 from collections import Counter
@@ -38,6 +39,7 @@ from tests.simulation.plan import Plan
 __all__ = ["World"]
 
 KIB = 1024
+_PYSYNCOBJ = logging.getLogger("pysyncobj")
 
 
 class ObservedRaft(Raft):
@@ -163,6 +165,8 @@ class World:
         ]
 
     def __enter__(self) -> Self:
+        self._was_level = _PYSYNCOBJ.level
+        _PYSYNCOBJ.setLevel(logging.CRITICAL + 1)
         for patch in self._patches:
             patch.start()
         return self
@@ -174,6 +178,7 @@ class World:
                 host.life.dead = True
         for patch in reversed(self._patches):
             patch.stop()
+        _PYSYNCOBJ.setLevel(self._was_level)
         self.loop._ready.clear()
         self.loop._scheduled.clear()
         self.loop.close()
@@ -258,11 +263,11 @@ class World:
         self.disk_failed.add(host.id)
         life = host.life
         if life is not None:
-            self.loop.call_later(2.0, self._must_have_stopped, life, context=self.context)
+            self.loop.call_later(0.5, self._must_have_stopped, life, context=self.context)
 
     def _must_have_stopped(self, life: Life) -> None:
         if life.paused:
-            self.loop.call_later(2.0, self._must_have_stopped, life, context=self.context)
+            self.loop.call_later(0.5, self._must_have_stopped, life, context=self.context)
         elif not life.dead:
             self.violate(f"{life.host.id} goes on with a disk that has failed")
 
