@@ -290,16 +290,17 @@ class Faults:
                 # seated the old directory. An operator sees a stranger, and does it again.
                 world.count("a dead directory was seated")
                 await self._take_out(name)
+                await asyncio.sleep(0.5)
             await self._once("TRI.MEMBER", "ADD", name, spot)
         world.count("a member was added")
 
     def _is_taken_for_another(self, name: str) -> bool:
         leader, host = self._world.leader(), self._world.hosts[name]
-        if leader is None or leader.core is None or host.core is None:
+        if leader is None or leader.core is None or not host.incarnation:
             return False
         known = leader.core.membership.incarnation_of(name)
         is_settled = leader.core.membership.is_settled
-        return bool(is_settled and known and known != host.core.identity.incarnation
+        return bool(is_settled and known and known != host.incarnation
                     and leader.core.membership.committed.has(name))
 
     async def _lose_disk(self, name: str, tries: bool) -> None:

@@ -81,6 +81,8 @@ class Host:
         self.failure: Exception | None = None
         """Why the process of now will not go on."""
         self.boots = 0
+        self.incarnation = ""
+        """Of its directory; "" until that was first opened."""
         self.no_boot_before_s = 0.0
         self.damaged = False
         """A bit was turned in what it vouches for: it must not start from this directory."""
@@ -133,6 +135,8 @@ class Host:
             self._failed(life, error)
             return
         self.core = node._core
+        assert self.core is not None
+        self.incarnation = self.core.identity.incarnation
         self.world.oracles.booted(self)
         assert node.failed is not None
         error = await node.failed
@@ -186,6 +190,7 @@ class Host:
         self.disk = self._plugged(SimDisk())
         self.damaged = False
         self.platter_index = 0
+        self.incarnation = ""
         self.config = config or self.config
         self.world.oracles.wiped(self)
 
