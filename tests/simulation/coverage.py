@@ -29,6 +29,7 @@ RARE: Final = (
     "a failed disk stopped its node",
     "a gap of sequences",
     "a leader crashed",
+    "a leader went deaf as it handed over",
     "a leader with entries that are not durable",
     "a machine lost its disk",
     "a member was added",

@@ -187,6 +187,17 @@ class Faults:
         if leader is not None:
             self._order(leader, b"TRI.TRANSFER")
 
+    def _hand_over_deaf(self, chance: random.Random, span_s: float) -> None:
+        """A leader hands over, and hears nothing of what comes of it."""
+
+        def deafen(name: str) -> None:
+            if not self.is_healed:
+                self._world.count("a leader went deaf as it handed over")
+                self._deaf(chance, name, "in", span_s)
+
+        self._world.on_hand_over = deafen
+        self._transfer(chance)
+
     def _snapshot(self, chance: random.Random, name: str) -> None:
         self._order(self._host(name, chance), b"TRI.SNAPSHOT")
 

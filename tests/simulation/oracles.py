@@ -70,6 +70,7 @@ class Oracles:
         self._heard_s: dict[tuple[str, int], float] = {}
         """(node, process) -> when it heard the leader of its term, by its own clock."""
         self._grants: dict[tuple[str, int], set[str]] = {}
+        self._votes_heard: dict[tuple[str, int], set[str]] = {}
         self._transfers: set[tuple[str, int]] = set()
         self._stood: set[tuple[str, int]] = set()
 
@@ -159,8 +160,13 @@ class Oracles:
                     self._heard_s[to, host.life.number] = host.clock.monotonic()
         elif kind == wire.PRE_GRANT:
             self._grants.setdefault((to, message[1]), set()).add(sender)
+        elif kind == wire.VOTE:
+            self._votes_heard.setdefault((to, message[1]), set()).add(sender)
         elif kind == wire.TIMEOUT_NOW:
             self._transfers.add((to, message[1] + 1))
+            told, self._world.on_hand_over = self._world.on_hand_over, None
+            if told is not None:
+                told(sender)
         elif kind == wire.STRANGER:
             self._world.count("a stranger was told so")
 
@@ -185,10 +191,8 @@ class Oracles:
             self._say(f"term {term} has two leaders: {self.leaders[term]} and {me}")
         # NB: its own vote counts from here on. A candidate that dies before may vote again.
         self._vote(host, term, host.id)
-        voters = {
-            name for (name, _, each), who in self.votes.items() if each == term and who == host.id
-        }
-        if host.core is not None and not host.core.membership.is_majority(voters - {host.id}):
+        voters = self._votes_heard.get((host.id, term), set())
+        if host.core is not None and not host.core.membership.is_majority(voters):
             self._say(f"{host.id} leads term {term} by the votes of {sorted(voters)} only")
         last = self.last_committed
         if last and journal.last_index < last:

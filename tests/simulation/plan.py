@@ -106,7 +106,7 @@ class Plan:
             tick_s=0.02 if chance.random() < 0.7 else 0.01,
             small_ticks=chance.random() < 0.2,
             delay_s=chance.choice(((0.0002, 0.001), (0.001, 0.004), (0.0002, 0.02))),
-            repeats=chance.choice((0.0, 0.0, 0.05)),
+            repeats=chance.choice((0.0, 0.05, 0.3)),
             rates=tuple(1 + drift * chance.uniform(-0.04, 0.04) for _ in range(total)),
             faults=tuple(faults),
         )
@@ -149,6 +149,7 @@ KINDS: dict[str, Any] = {
     "wipe": lambda c, n: (c.choice(n), c.random() < 0.5),
     "jump": lambda c, n: (_one(c, n), c.choice((-2000, -300, -50, 50, 300, 2000))),
     "transfer": lambda c, n: (),
+    "hand_over_deaf": lambda c, n: (_span(c),),
     "snapshot": lambda c, n: (_one(c, n),),
     "member": lambda c, n: (c.choice(n),),
 }
@@ -157,7 +158,7 @@ KINDS: dict[str, Any] = {
 _CALM = {"transfer": 1, "snapshot": 2, "slow": 1}
 _SWIZZLE = {
     "cut": 4, "isolate": 3, "split": 3, "hold": 2, "deaf": 2, "slow": 2, "reset": 2, "double": 1,
-    "pause": 2, "transfer": 2, "snapshot": 1,
+    "pause": 2, "transfer": 2, "hand_over_deaf": 1, "snapshot": 1,
 }
 _DISK = {
     "crash": 4, "crash_at": 6, "power": 2, "slow_disk": 2, "slow_disks": 1, "eio": 1, "full": 1,

@@ -314,12 +314,11 @@ def _fail_of_proposed() -> Sequence[Any]:
     return [_put(Batches, "on_change", on_change)]
 
 
-def _changes_uncommitted() -> Sequence[Any]:
-    """A member that is removed stops being counted, and the log is not asked."""
+def _half_is_enough() -> Sequence[Any]:
     real = Membership.is_majority
 
     def is_majority(self: Membership, peers: Any) -> bool:
-        return bool(real(self, peers)) or len(peers) + 1 >= len(self._voters) / 2
+        return bool(real(self, peers)) or 2 * (len(set(peers)) + 1) >= len(self._voters) - 1
 
     return [_put(Membership, "is_majority", is_majority)]
 
@@ -539,7 +538,7 @@ _FOUND: Sequence[Bug] = (
     Bug("lease after a transfer", "the old leader still reads", _lease_after_transfer, "swizzle", "leases"),
     Bug("batches not sent again", "one try each", _not_sent_again, "swizzle", "P4"),
     Bug("proposed is said to have failed", "CLUSTERDOWN for what may be applied", _fail_of_proposed, "swizzle", "P4"),
-    Bug("half is a majority", "quorums that do not meet", _changes_uncommitted, "swizzle", "quorum"),
+    Bug("one less is a majority", "quorums that do not meet", _half_is_enough, "swizzle", "quorum"),
     Bug("leads alone unwritten", "its own vote is not on disk", _leads_alone_early, defence="seed 464"),
     Bug("identity and roster unsynced", "renamed without the directory's fsync", _rename_not_synced, "disk", "P20"),
     # The state machine.

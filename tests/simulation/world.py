@@ -20,6 +20,7 @@ import logging
 import random
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -98,6 +99,8 @@ class World:
         self.wiped: set[str] = set()
         self.members_changed = False
         self.clock_spread_ms = 0
+        self.on_hand_over: Callable[[str], None] | None = None
+        """Called once, with the name of a leader that has just handed over."""
         self.is_enough = False
         self.is_over = False
         self.is_calm_since_us = 0
