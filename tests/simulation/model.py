@@ -64,6 +64,18 @@ class _Revised(Model):
             self.modified[m.destination] = self.revision
         return answer
 
+    def get_and_expire(self, g: WriteCommand.GetAndExpire) -> Any:
+        if g.persist and not g.HasField("ttl_ms") and not g.HasField("expire_at_ms"):
+            if g.key in self.keys and self.deadline(g.key) is None:
+                return self.value(g.key)  # nothing to take off: nothing is changed
+        return super().get_and_expire(g)
+
+    def persist(self, p: WriteCommand.Persist) -> Any:
+        had_deadline = super().persist(p)
+        if had_deadline:
+            self.modified[p.key] = self.revision
+        return had_deadline
+
     def add_float(self, _: WriteCommand.AddFloat) -> Any:
         raise NotImplementedError
 
