@@ -71,7 +71,7 @@ def run_seed(job: Job) -> Verdict:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-class _Hangs(Exception):  # noqa: N818
+class _Hangs(Exception):
     """A seed is at it for far too long, within one callback."""
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from node.lab.history import FAIL, OK, UNKNOWN, Operation
+from node.lab.history import FAIL, OK, Operation
 from node.server import _Protocol
 from tests.simulation.loop import Life
 
@@ -42,7 +42,7 @@ _FAILS = ("CLUSTERDOWN", "BUSY", "LOADING", "MOVED", "TRYAGAIN", "READONLY")
 DELAY_S = (0.0001, 0.0008)
 
 
-class Lost(Exception):  # noqa: N818 - what it is called elsewhere
+class Lost(Exception):
     """The connection is gone, or nothing was heard in time."""
 
 
@@ -164,7 +164,7 @@ class Client:
         self._level = b"linearizable"
         self._tokens = 0
         self._is_reader = number % 3 == 0
-        """Reads by lease and nothing else: a write that gets no answer would keep it from looking."""
+        """Reads by lease and nothing else: a write without an answer would hold it up."""
         self._accounts_seen = 0
 
     async def run(self) -> None:
@@ -371,17 +371,50 @@ class Client:
         v = f"v{chance.randrange(1000)}"
         words: tuple[Any, ...] = chance.choice(
             (
-                ("SET", k, v, "NX"), ("SET", k, v, "XX", "GET"), ("SET", k, v, "KEEPTTL"),
-                ("SET", k, n), ("SETNX", k, v), ("SETEX", k, 1, v), ("PSETEX", k, t, v),
-                ("GETSET", k, v), ("GETDEL", k), ("GETEX", k, "PX", t), ("GETEX", k, "PERSIST"),
-                ("MSET", k, v, o, n), ("MSETNX", k, v, o, v), ("SETRANGE", k, n, v),
-                ("SETBIT", k, n, 1), ("INCR", k), ("APPEND", k, v), ("DEL", k, o), ("UNLINK", k),
-                ("RENAME", k, o), ("RENAMENX", k, o), ("COPY", k, o, "REPLACE"), ("EXPIRE", k, 1),
-                ("PEXPIRE", k, t), ("PEXPIRE", k, t, "GT"), ("PERSIST", k), ("DELEX", k, "IFEQ", v),
-                ("MGET", k, o), ("EXISTS", k, o), ("PTTL", k), ("STRLEN", k), ("SCAN", 0),
-                ("DBSIZE",), ("PUBLISH", "ch", v), ("TRI.GET", k), ("TRI.PREFIX", "m"),
-                ("TRI.DIGEST",), ("INFO", "raft"), ("SET", k, v, "IFREV", n), ("RANDOMKEY",),
-                ("SETEX", k, 0, v), ("EVAL", "return 1", 0), ("NOSUCH", k), ("SUBSTR", k, 0, 3),
+                ("SET", k, v, "NX"),
+                ("SET", k, v, "XX", "GET"),
+                ("SET", k, v, "KEEPTTL"),
+                ("SET", k, n),
+                ("SETNX", k, v),
+                ("SETEX", k, 1, v),
+                ("PSETEX", k, t, v),
+                ("GETSET", k, v),
+                ("GETDEL", k),
+                ("GETEX", k, "PX", t),
+                ("GETEX", k, "PERSIST"),
+                ("MSET", k, v, o, n),
+                ("MSETNX", k, v, o, v),
+                ("SETRANGE", k, n, v),
+                ("SETBIT", k, n, 1),
+                ("INCR", k),
+                ("APPEND", k, v),
+                ("DEL", k, o),
+                ("UNLINK", k),
+                ("RENAME", k, o),
+                ("RENAMENX", k, o),
+                ("COPY", k, o, "REPLACE"),
+                ("EXPIRE", k, 1),
+                ("PEXPIRE", k, t),
+                ("PEXPIRE", k, t, "GT"),
+                ("PERSIST", k),
+                ("DELEX", k, "IFEQ", v),
+                ("MGET", k, o),
+                ("EXISTS", k, o),
+                ("PTTL", k),
+                ("STRLEN", k),
+                ("SCAN", 0),
+                ("DBSIZE",),
+                ("PUBLISH", "ch", v),
+                ("TRI.GET", k),
+                ("TRI.PREFIX", "m"),
+                ("TRI.DIGEST",),
+                ("INFO", "raft"),
+                ("SET", k, v, "IFREV", n),
+                ("RANDOMKEY",),
+                ("SETEX", k, 0, v),
+                ("EVAL", "return 1", 0),
+                ("NOSUCH", k),
+                ("SUBSTR", k, 0, 3),
                 ("INCRBYFLOAT", k, "0.5"),
             )
         )

@@ -2,7 +2,8 @@
 
     missing(campaign) -> names of those that did not come about
 
-An event that never happens is a fault that is not tested: then the profile is mended, not this list.
+An event that never happens is a fault that is not tested: then the profile is mended, and not
+this list.
 
 Proved by: tests/simulation/test_simulation_seeds.py
 """

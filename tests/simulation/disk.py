@@ -1,8 +1,8 @@
 """The disk of a simulated machine: tests/support/memory_disk.py, and everything that goes wrong.
 
-    die_at(steps, crash, seed)   the machine loses power within the steps-th change from now: what is
-                                 left is what `crashed` says of that very moment; the process ends in
-                                 the middle of that call (loop.Died)
+    die_at(steps, crash, seed)   the machine loses power within the steps-th change from now: left
+                                 is what `crashed` says of that very moment; the process ends in the
+                                 middle of that call (loop.Died)
     fail_at(steps, done, sticky) that change fails with EIO, done all the same or not at all
     full                         every write fails with ENOSPC; none is free
     flip_vouched(rng)            turn a bit that the node has vouched for: it must notice at boot
@@ -144,8 +144,11 @@ class SimDisk(MemoryDisk):
         if path.suffix == ".tmp" or not path.is_relative_to(data_dir) or not content:
             return []
         if kind == "checkpoint" and path.suffix == ".img":
-            newest = max(each for each in self.files() if each.parent == path.parent
-                         and each.suffix == ".img")
+            newest = max(
+                each
+                for each in self.files()
+                if each.parent == path.parent and each.suffix == ".img"
+            )
             return [(path, 0, len(content))] if path == newest else []
         if path.suffix != ".seg":
             return []

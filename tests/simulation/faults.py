@@ -54,7 +54,9 @@ class Faults:
         getattr(self, f"_{fault.kind}")(random.Random(fault.seed), *fault.args)
 
     def _later(self, after_s: float, undo: Callable[..., None], *arguments: Any) -> None:
-        self._world.loop.call_later(after_s, self._undo, undo, arguments, context=self._world.context)
+        self._world.loop.call_later(
+            after_s, self._undo, undo, arguments, context=self._world.context
+        )
 
     def _undo(self, undo: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         if not self.is_healed:
@@ -72,7 +74,9 @@ class Faults:
 
     # -- network --------------------------------------------------------------------------------
 
-    def _cut(self, chance: random.Random, one: str, other: str, span_s: float, notice_s: float) -> None:
+    def _cut(
+        self, chance: random.Random, one: str, other: str, span_s: float, notice_s: float
+    ) -> None:
         if one != other:
             self._world.network.cut(one, other, notice_s)
             self._later(span_s, self._world.network.heal, one, other)
@@ -101,7 +105,9 @@ class Faults:
                 pair = (other, name) if way == "in" else (name, other)
                 self._hold(chance, *pair, span_s)
 
-    def _slow(self, chance: random.Random, sender: str, to: str, delay_s: float, span_s: float) -> None:
+    def _slow(
+        self, chance: random.Random, sender: str, to: str, delay_s: float, span_s: float
+    ) -> None:
         slow = self._world.network.slow
         slow[sender, to] = (0.0, delay_s)
         self._later(span_s, slow.pop, (sender, to), None)
@@ -121,7 +127,9 @@ class Faults:
         if life is not None and not life.paused:
             life.paused = True
             # NB: not `_later`: it is to be woken in any case.
-            self._world.loop.call_later(span_s, self._world.loop.resume, life, context=self._world.context)
+            self._world.loop.call_later(
+                span_s, self._world.loop.resume, life, context=self._world.context
+            )
 
     def _crash(self, chance: random.Random, name: str, how: str, down_s: float) -> None:
         host = self._host(name, chance)
@@ -129,7 +137,9 @@ class Faults:
             host.no_boot_before_s = self._world.loop.now_s + down_s
             host.kill(Crash[how], chance.randrange(1 << 30))
 
-    def _crash_at(self, chance: random.Random, name: str, steps: int, how: str, down_s: float) -> None:
+    def _crash_at(
+        self, chance: random.Random, name: str, steps: int, how: str, down_s: float
+    ) -> None:
         host = self._host(name, chance)
         if host.life is not None:
             host.disk.die_at(steps, Crash[how], chance.randrange(1 << 30))
@@ -143,8 +153,12 @@ class Faults:
                 # Within a disk operation, if there is one by then.
                 host.disk.die_at(chance.randrange(1, 6), Crash[how], chance.randrange(1 << 30))
             self._later(
-                spread_s * chance.random(), self._crash, random.Random(chance.randrange(1 << 30)),
-                host.id, how, down_s,
+                spread_s * chance.random(),
+                self._crash,
+                random.Random(chance.randrange(1 << 30)),
+                host.id,
+                how,
+                down_s,
             )
 
     # -- disks ----------------------------------------------------------------------------------
@@ -311,8 +325,12 @@ class Faults:
             return False
         known = leader.core.membership.incarnation_of(name)
         is_settled = leader.core.membership.is_settled
-        return bool(is_settled and known and known != host.incarnation
-                    and leader.core.membership.committed.has(name))
+        return bool(
+            is_settled
+            and known
+            and known != host.incarnation
+            and leader.core.membership.committed.has(name)
+        )
 
     async def _lose_disk(self, name: str, tries: bool) -> None:
         """A machine comes back with an empty disk: perhaps as it was, first, and then repaired."""
@@ -348,4 +366,3 @@ class Faults:
             host.sync_s = (0.0002, 0.001)
             host.no_boot_before_s = 0.0
             world.boot(host)
-

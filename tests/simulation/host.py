@@ -1,6 +1,6 @@
 """A simulated machine: a disk, clocks, and one process at a time, which runs node.app.Node.
 
-    Host      boot -> running -> crash (how much of the page cache survives), failed (Fatal), stopped
+    Host      boot -> running -> crash (as much of the page cache as survives), failed (Fatal)
     HostClock wall and monotonic time of this machine: they drift, and the wall clock jumps
     SimJournal, SimWorker, SimJob     the node's threads: each piece of work is one callback, a disk
               latency later; a power cut may come at any disk operation within it
@@ -9,7 +9,7 @@
 The node is told nothing of the simulation; what is replaced is what node.core, node.app and
 statemachine import: links, server, journal thread, workers, jobs, PySyncObj's clock and randomness.
 
-Does not do: interleave two pieces of work step by step (tests/statemachine/test_background.py does).
+Does not do: interleave two pieces of work step by step (tests/statemachine/test_background.py).
 
 Proved by: tests/simulation/test_simulation_parts.py
 """
@@ -46,8 +46,8 @@ WALL_AT_START_MS = 1_700_000_000_000
 
 
 class HostClock(Clock):
-    """One machine's clocks. `rate`: its monotonic seconds per second; the wall clock, which somebody
-    keeps right, is off by offset_ms."""
+    """One machine's clocks. `rate`: its monotonic seconds per second; the wall clock, which
+    somebody keeps right, is off by offset_ms."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rate: float) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def _life() -> Life:
 
 
 class SimJournal(FileJournal):
-    """The real journal; its thread is a callback after a disk latency, and marks when it is idle."""
+    """The real journal; its thread is callbacks with disk latencies, and marks when idle."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._life = _life()
@@ -280,7 +280,7 @@ class SimJournal(FileJournal):
         super().add(command, idx, term)
         self._life.host.world.oracles.appended(self._life, command, idx, term)
 
-    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's names
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N803 - PySyncObj's names
         if entryFrom < len(self):
             self._life.host.world.oracles.truncated(self._life, self, self[entryFrom])
         super().deleteEntriesFrom(entryFrom)

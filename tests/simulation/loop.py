@@ -33,7 +33,7 @@ TURNS_AT_ONCE_MAX = 50_000
 """So many callbacks without any time passing are a loop that never ends."""
 
 
-class Died(BaseException):  # noqa: N818 - not an error: the machine lost power in this very call
+class Died(BaseException):
     """Raised out of a disk operation in which the process died. Nobody may catch it for long."""
 
 

@@ -4,7 +4,7 @@
     keep(plan, name)                 tests/simulation/regressions/NAME.json, which
                                      test_regressions.py runs: it must be well from now on
 
-Faults have seeds of their own, so that leaving one out changes the others as little as may be. First
+Faults have seeds of their own, so that leaving one out changes others as little as may be. First
 the run ends soon after the violation, then halves, quarters... of the faults are left out (delta
 debugging), then clients.
 

@@ -65,9 +65,9 @@ class _Revised(Model):
         return answer
 
     def get_and_expire(self, g: WriteCommand.GetAndExpire) -> Any:
-        if g.persist and not g.HasField("ttl_ms") and not g.HasField("expire_at_ms"):
-            if g.key in self.keys and self.deadline(g.key) is None:
-                return self.value(g.key)  # nothing to take off: nothing is changed
+        takes_off = g.persist and not g.HasField("ttl_ms") and not g.HasField("expire_at_ms")
+        if takes_off and g.key in self.keys and self.deadline(g.key) is None:
+            return self.value(g.key)  # nothing to take off: nothing is changed
         return super().get_and_expire(g)
 
     def persist(self, p: WriteCommand.Persist) -> Any:
@@ -149,11 +149,11 @@ class ModelState:
 
     def differences(self, machine: Any) -> list[str]:
         """Where a replica's keys and deadlines are others than these."""
-        rows = {key: (value, deadline) for key, value, _, _, deadline in machine._store._records.rows()}
-        clock_ms = self.keys.clock
-        live = {
-            key: row for key, row in rows.items() if row[1] is None or row[1] > clock_ms
+        rows = {
+            key: (value, deadline) for key, value, _, _, deadline in machine._store._records.rows()
         }
+        clock_ms = self.keys.clock
+        live = {key: row for key, row in rows.items() if row[1] is None or row[1] > clock_ms}
         names = (live.keys() | self.keys.keys.keys()) - self.unsure
         return [
             f"{key!r}: {live.get(key)} and not {self.keys.keys.get(key)}"

@@ -199,9 +199,7 @@ class Session:
     def _arrive_later(self, to: str, frame: bytes) -> None:
         sender = self._peer[to]
         # Strictly rising: the loop keeps no order among timers of the same moment.
-        at_s = max(
-            self._loop.time() + self._network.delay_of(sender, to), self._last_s[to] + 1e-7
-        )
+        at_s = max(self._loop.time() + self._network.delay_of(sender, to), self._last_s[to] + 1e-7)
         self._last_s[to] = at_s
         self._at(at_s, to, self._arrive, to, frame, at_s)
 
@@ -344,7 +342,9 @@ class SimLinks:
 
 
 _NAMES = {
-    value: name.lower() for name, value in vars(wire).items() if name.isupper() and type(value) is int and not name.endswith("MIN")
+    value: name.lower()
+    for name, value in vars(wire).items()
+    if name.isupper() and type(value) is int and not name.endswith("MIN")
 }
 
 

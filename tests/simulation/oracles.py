@@ -140,7 +140,9 @@ class Oracles:
             if (host.id, term) not in self._transfers:
                 self._say(f"{host.id} claims a transfer to term {term} that nobody ordered")
             return
-        if any(each.core is not None and each.core.snapshots._incoming for each in self._world.up()):
+        if any(
+            each.core is not None and each.core.snapshots._incoming for each in self._world.up()
+        ):
             self._world.count("an election while a snapshot is on its way")
         core = host.core
         grants = self._grants.get((host.id, term), set())
@@ -155,9 +157,14 @@ class Oracles:
         if kind in _FROM_LEADERS:
             host = self._world.hosts[to]
             core = host.core
-            if core is not None and host.life is not None and message[1] == core.raft.term():
-                if sender in core.introductions._admitted and core.raft.leader_id() == sender:
-                    self._heard_s[to, host.life.number] = host.clock.monotonic()
+            if (
+                core is not None
+                and host.life is not None
+                and message[1] == core.raft.term()
+                and sender in core.introductions._admitted
+                and core.raft.leader_id() == sender
+            ):
+                self._heard_s[to, host.life.number] = host.clock.monotonic()
         elif kind == wire.PRE_GRANT:
             self._grants.setdefault((to, message[1]), set()).add(sender)
         elif kind == wire.VOTE:
@@ -197,14 +204,17 @@ class Oracles:
         last = self.last_committed
         if last and journal.last_index < last:
             self._say(f"{host.id} leads term {term} to {journal.last_index}, {last} is committed")
-        elif last and journal.memory_index <= last:
-            if journal.term_at(last) != self.committed[last][0]:
-                self._say(
-                    f"{host.id} leads term {term} with {last}@{journal.term_at(last)}, "
-                    f"committed is {last}@{self.committed[last][0]}"
-                )
+        elif last and self._holds_another(journal, last):
+            self._say(
+                f"{host.id} leads term {term} with {last}@{journal.term_at(last)}, "
+                f"committed is {last}@{self.committed[last][0]}"
+            )
         if journal.durable_index < journal.last_index:
             self._world.count("a leader with entries that are not durable")
+
+    def _holds_another(self, journal: Any, index: int) -> bool:
+        is_here = journal.memory_index <= index
+        return is_here and journal.term_at(index) != self.committed[index][0]
 
     def journal_opened(self, life: Life, journal: SimJournal) -> None:
         life.host.platter_index = journal.durable_index
@@ -243,7 +253,9 @@ class Oracles:
 
     # -- applying -------------------------------------------------------------------------------
 
-    def applied(self, life: Life, machine: Any, index: int, term: int, batch: bytes, outcome: Any) -> None:
+    def applied(
+        self, life: Life, machine: Any, index: int, term: int, batch: bytes, outcome: Any
+    ) -> None:
         """A replica has applied a committed batch."""
         host, world = life.host, self._world
         if outcome is ALREADY_APPLIED:
@@ -258,9 +270,7 @@ class Oracles:
             self._is_on_enough_platters(host, index)
         if index in self.outcomes:
             if self.outcomes[index] != outcome:
-                self._say(
-                    f"{host.id} answers {outcome} at {index}, others {self.outcomes[index]}"
-                )
+                self._say(f"{host.id} answers {outcome} at {index}, others {self.outcomes[index]}")
         else:
             self.outcomes[index] = list(outcome) if isinstance(outcome, list) else outcome
             if outcome is DUPLICATE:
@@ -349,7 +359,9 @@ class Oracles:
             world.count("a removed node stopped")
         elif isinstance(error, Corrupt) and host.damaged:
             world.count("damage was noticed and the node did not start")
-        elif host.id in world.disk_failed and ("disk" in text or "Input/output" in text or "space" in text):
+        elif host.id in world.disk_failed and (
+            "disk" in text or "Input/output" in text or "space" in text
+        ):
             world.count("a failed disk stopped its node")
         elif "it was wiped or restored" in text and host.id in world.wiped:
             world.count("a wiped node was refused")
@@ -397,7 +409,8 @@ class Oracles:
         if found.result is None:
             if found.end_us < start_us + ttl_ms * 1000 - slack_us:
                 self._say(
-                    f"lease {key} of {ttl_ms} ms, granted at {start_us} us, is gone at {found.end_us}"
+                    f"lease {key} of {ttl_ms} ms, granted at {start_us} us, "
+                    f"is gone at {found.end_us}"
                 )
             if gone_us is None or found.end_us < gone_us:
                 lease[3] = found.end_us
@@ -407,4 +420,3 @@ class Oracles:
             max(end_us + ttl_ms * 1000 + slack_us, world.is_calm_since_us) + 3_000_000
         ):
             self._say(f"lease {key} of {ttl_ms} ms, granted at {end_us} us, is still there")
-

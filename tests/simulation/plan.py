@@ -90,7 +90,9 @@ class Plan:
         kinds = {kind: weight for kind, weight in kinds.items() if chance.random() < 0.7} or kinds
         while (at_s := at_s + gap_s * 2 * chance.random()) < length_s:
             kind = chance.choices(list(kinds), weights=list(kinds.values()))[0]
-            faults.append(Fault(round(at_s, 6), kind, KINDS[kind](chance, names), chance.randrange(1 << 30)))
+            faults.append(
+                Fault(round(at_s, 6), kind, KINDS[kind](chance, names), chance.randrange(1 << 30))
+            )
         drift = chance.choice((0, 0, 1))
         return Plan(
             seed=seed,
@@ -138,9 +140,22 @@ KINDS: dict[str, Any] = {
     "reset": lambda c, n: _pair(c, n),
     "double": lambda c, n: _pair(c, n),
     "pause": lambda c, n: (_one(c, n), _span(c)),
-    "crash": lambda c, n: (_one(c, n), c.choice(("ALL", "SYNCED", "MIXED")), c.choice((0.0, 0.1, 0.5))),
-    "crash_at": lambda c, n: (_one(c, n), c.randrange(1, 30), c.choice(("ALL", "SYNCED", "MIXED")), c.choice((0.0, 0.2))),
-    "power": lambda c, n: (c.choice(("SYNCED", "MIXED")), c.choice((0.0, 0.02)), c.choice((0.0, 0.3))),
+    "crash": lambda c, n: (
+        _one(c, n),
+        c.choice(("ALL", "SYNCED", "MIXED")),
+        c.choice((0.0, 0.1, 0.5)),
+    ),
+    "crash_at": lambda c, n: (
+        _one(c, n),
+        c.randrange(1, 30),
+        c.choice(("ALL", "SYNCED", "MIXED")),
+        c.choice((0.0, 0.2)),
+    ),
+    "power": lambda c, n: (
+        c.choice(("SYNCED", "MIXED")),
+        c.choice((0.0, 0.02)),
+        c.choice((0.0, 0.3)),
+    ),
     "slow_disk": lambda c, n: (_one(c, n), c.choice((0.01, 0.05, 0.3)), _span(c) * 2),
     "slow_disks": lambda c, n: (c.choice((0.005, 0.02, 0.1)), _span(c) * 2),
     "eio": lambda c, n: (_one(c, n), c.randrange(1, 20), c.random() < 0.5, c.random() < 0.5),
@@ -157,12 +172,29 @@ KINDS: dict[str, Any] = {
 
 _CALM = {"transfer": 1, "snapshot": 2, "slow": 1}
 _SWIZZLE = {
-    "cut": 4, "isolate": 3, "split": 3, "hold": 2, "deaf": 2, "slow": 2, "reset": 2, "double": 1,
-    "pause": 2, "transfer": 2, "hand_over_deaf": 1, "snapshot": 1,
+    "cut": 4,
+    "isolate": 3,
+    "split": 3,
+    "hold": 2,
+    "deaf": 2,
+    "slow": 2,
+    "reset": 2,
+    "double": 1,
+    "pause": 2,
+    "transfer": 2,
+    "hand_over_deaf": 1,
+    "snapshot": 1,
 }
 _DISK = {
-    "crash": 4, "crash_at": 6, "power": 2, "slow_disk": 2, "slow_disks": 1, "eio": 1, "full": 1,
-    "flip": 1, "snapshot": 2,
+    "crash": 4,
+    "crash_at": 6,
+    "power": 2,
+    "slow_disk": 2,
+    "slow_disks": 1,
+    "eio": 1,
+    "full": 1,
+    "flip": 1,
+    "snapshot": 2,
 }
 PROFILES: dict[str, dict[str, int]] = {
     "calm": _CALM,

@@ -3,8 +3,8 @@
     with BUGS["gate: follower"].plant():
         run(plan)                                    must end in a violation, for some seed
 
-A bug is a patch of the code that runs, for as long as the block lasts. `profile` is the one in whose
-seeds it is looked for. What cannot be switched off so stands in docs/simulation.md, with the reason.
+A bug is a patch of the code that runs, for as long as the block lasts. `profile` is the one in
+whose seeds it is looked for. What cannot be switched off so stands in docs/simulation.md.
 
 Proved by: tests/simulation/test_planted.py, scripts/simulate --planted
 """
@@ -458,8 +458,12 @@ def _reads_delete() -> Sequence[Any]:
     return [_put(Keyspace, "get", get)]
 
 
+def _true(*_: Any) -> bool:
+    return True
+
+
 def _set_ignores_condition() -> Sequence[Any]:
-    return [mock.patch("statemachine.rules_strings.condition_holds", lambda c, old, e: True)]
+    return [mock.patch("statemachine.rules_strings.condition_holds", _true)]
 
 
 def _delete_not_logged() -> Sequence[Any]:
@@ -514,19 +518,57 @@ _FOUND: Sequence[Bug] = (
     Bug("gate: alone", "a lone node commits before its fsync", _gate_alone, defence="gate"),
     Bug("journal is never synced", "as the stock journal", _journal_not_synced, defence="P16"),
     Bug("failed fsync ignored", "goes on after EIO", _failed_sync_ignored, "disk", "P16"),
-    Bug("votes leave unsynced", "term_is_durable says yes", _votes_not_synced, defence="gate, votes"),
+    Bug(
+        "votes leave unsynced", "term_is_durable says yes", _votes_not_synced, defence="gate, votes"
+    ),
     Bug("votes are not kept", "term and vote are not written", _votes_not_written, "disk", "P16"),
     Bug("no PreVote", "stands as soon as its timer says so", _no_pre_vote, "swizzle", "P17"),
-    Bug("no stickiness", "lets others stand while it hears a leader", _no_stickiness, "swizzle", "P17"),
-    Bug("matching entries truncated", "delivers what it has already", _matching_truncated, "swizzle", "P7"),
-    Bug("acks of any term", "an old term's acknowledgement counts", _acks_of_any_term, defence="P9"),
-    Bug("commit beyond what matches", "takes its own log for verified", _commit_not_capped, defence="P8"),
-    Bug("snapshot commits", "a snapshot message carries a commit index", _snapshot_commits, defence="P8"),
-    Bug("snapshot acked early", "acknowledged before it is installed", _snapshot_acked_early, defence="P15"),
-    Bug("no boot alignment", "the journal may lack what the state has", _no_alignment, defence="P13"),
+    Bug(
+        "no stickiness",
+        "lets others stand while it hears a leader",
+        _no_stickiness,
+        "swizzle",
+        "P17",
+    ),
+    Bug(
+        "matching entries truncated",
+        "delivers what it has already",
+        _matching_truncated,
+        "swizzle",
+        "P7",
+    ),
+    Bug(
+        "acks of any term", "an old term's acknowledgement counts", _acks_of_any_term, defence="P9"
+    ),
+    Bug(
+        "commit beyond what matches",
+        "takes its own log for verified",
+        _commit_not_capped,
+        defence="P8",
+    ),
+    Bug(
+        "snapshot commits",
+        "a snapshot message carries a commit index",
+        _snapshot_commits,
+        defence="P8",
+    ),
+    Bug(
+        "snapshot acked early",
+        "acknowledged before it is installed",
+        _snapshot_acked_early,
+        defence="P15",
+    ),
+    Bug(
+        "no boot alignment", "the journal may lack what the state has", _no_alignment, defence="P13"
+    ),
     Bug("commit index remembered", "beyond the log's end", _commit_remembered, defence="P14"),
     Bug("goes on after a failure", "no fail-stop", _goes_on_after_failure, "disk", "P1"),
-    Bug("a sync counts what was truncated", "no epoch", _sync_counts_truncated, defence="gate, epoch"),
+    Bug(
+        "a sync counts what was truncated",
+        "no epoch",
+        _sync_counts_truncated,
+        defence="gate, epoch",
+    ),
     Bug("higher terms unheard", "a deposed leader stays", _higher_term_unheard, "swizzle", "P18"),
     Bug("votes counted twice", "no memory of who voted", _votes_counted_twice, defence="P19"),
     Bug("strangers admitted", "a wiped node takes part", _strangers_admitted, defence="P20"),
@@ -535,12 +577,35 @@ _FOUND: Sequence[Bug] = (
     Bug("a read round of one", "nobody has to echo", _read_round_of_one, "swizzle", "P27"),
     Bug("reads before applied", "granted, and not yet here", _reads_not_applied, "swizzle", "P27"),
     Bug("leader lease too long", "six times the timeout", _lease_too_long, "swizzle", "leases"),
-    Bug("lease after a transfer", "the old leader still reads", _lease_after_transfer, "swizzle", "leases"),
+    Bug(
+        "lease after a transfer",
+        "the old leader still reads",
+        _lease_after_transfer,
+        "swizzle",
+        "leases",
+    ),
     Bug("batches not sent again", "one try each", _not_sent_again, "swizzle", "P4"),
-    Bug("proposed is said to have failed", "CLUSTERDOWN for what may be applied", _fail_of_proposed, "swizzle", "P4"),
+    Bug(
+        "proposed is said to have failed",
+        "CLUSTERDOWN for what may be applied",
+        _fail_of_proposed,
+        "swizzle",
+        "P4",
+    ),
     Bug("one less is a majority", "quorums that do not meet", _half_is_enough, "swizzle", "quorum"),
-    Bug("leads alone unwritten", "its own vote is not on disk", _leads_alone_early, defence="seed 464"),
-    Bug("identity and roster unsynced", "renamed without the directory's fsync", _rename_not_synced, "disk", "P20"),
+    Bug(
+        "leads alone unwritten",
+        "its own vote is not on disk",
+        _leads_alone_early,
+        defence="seed 464",
+    ),
+    Bug(
+        "identity and roster unsynced",
+        "renamed without the directory's fsync",
+        _rename_not_synced,
+        "disk",
+        "P20",
+    ),
     # The state machine.
     Bug("sm: no dedup", "a batch sent again is applied again", _no_dedup),
     Bug("sm: old epochs admitted", "what a dead process sent is applied", _old_epochs_admitted),

@@ -6,7 +6,7 @@
 `count` notes that a rare event came about, `trace` a line of the timeline (only when asked for),
 `violate` that something is wrong: the first ones are kept, and the run ends.
 
-Whatever is random comes from the seed; PySyncObj's clock is the one of the host whose callback runs.
+Whatever is random comes from the seed; PySyncObj's clock is that of the host whose callback runs.
 Sets of PySyncObj's nodes have the order of a fixed hash, so that PYTHONHASHSEED changes nothing.
 
 Proved by: tests/simulation/test_simulation_parts.py
@@ -138,8 +138,13 @@ class World:
             ),
         )
         # Past the bounds that a real node is held to: the run is short.
-        _set(config.journal, segment_bytes_max=3 * KIB, compact_bytes=8 * KIB, retain_bytes=KIB,
-             memory_bytes=3 * KIB)
+        _set(
+            config.journal,
+            segment_bytes_max=3 * KIB,
+            compact_bytes=8 * KIB,
+            retain_bytes=KIB,
+            memory_bytes=3 * KIB,
+        )
         _set(config.wal, segment_bytes_max=4 * KIB)
         _set(config.checkpoint, bytes=6 * KIB)
         return config
@@ -235,11 +240,11 @@ class World:
     def leader(self) -> Host | None:
         """Of the highest term, of those that take themselves for one."""
         leaders = [host for host in self.hosts.values() if host.is_leader]
-        return max(leaders, key=lambda host: host.core.raft.term()) if leaders else None  # type: ignore[union-attr]
+        return max(leaders, key=_term_of) if leaders else None
 
     def members(self) -> list[Host]:
         """Who is up and a member, as it knows."""
-        return [host for host in self.up() if not host.core.membership.is_waiting]  # type: ignore[union-attr]
+        return [host for host in self.up() if host.core and not host.core.membership.is_waiting]
 
     def host_for(self, chance: random.Random) -> Host | None:
         """Some host that serves clients."""
@@ -291,6 +296,11 @@ def _set(section: Any, **values: int) -> None:
 def _member(number: int) -> Member:
     address = [Address(host="127.0.0.1", port=port + number) for port in (1100, 1200, 1300)]
     return Member(id=f"n{number}", peer=address[0], client=address[1], http=address[2])
+
+
+def _term_of(host: Host) -> int:
+    assert host.core is not None
+    return host.core.raft.term()
 
 
 def _node_hash(node: Any) -> int:
