@@ -192,7 +192,8 @@ class Core:
             path=config.node.data_dir / MEMBERS_FILE,
             disk=self._disk,
             term_at=lambda index: self.journal.term_at(index) if self.journal else None,
-            on_change=self._on_members,
+            # NB: an operator's order comes through a session, past the one door: it has to end there.
+            on_change=lambda: self._guard(self._on_members),
             on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
         )

@@ -94,6 +94,8 @@ class Oracles:
             bound_s = 0.99 * self._world.plan.election_ms[0] / 1000
             if host.clock.monotonic() - heard_s < bound_s:
                 self._say(f"{host.id} lets {to} stand and has just heard a leader")
+        elif kind == wire.APPEND:
+            self._believes(host)
         elif kind == wire.VOTE_REQUEST:
             _, term, _, _, transfer = wire.decode(frame[wire.LENGTH.size :])
             self._stands(host, term, transfer)
@@ -117,6 +119,18 @@ class Oracles:
         first = self.votes.setdefault(key, candidate)
         if first != candidate:
             self._say(f"{host.id} votes for {first} and for {candidate} in term {term}")
+
+    def _believes(self, host: Host) -> None:
+        """What a leader takes for acknowledged lies on that follower's disk."""
+        if host.core is None or self._world.members_changed or self._world.wiped:
+            return
+        for name, follower in host.core.transport.leading._followers.items():
+            durable = self._world.hosts[name].platter_index
+            if follower.acked_index > durable and host.core.raft.is_leader():
+                self._say(
+                    f"{host.id} believes that {name} has {follower.acked_index}, "
+                    f"which has {durable} on its platter"
+                )
 
     def _is_kept(self, host: Host, term: int, candidate: str) -> None:
         """A vote that leaves is on the platter, at least in one copy."""
