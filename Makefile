@@ -4,6 +4,7 @@
 #   make test        the tests (some minutes; those marked `stress` are left out)
 #   make test-all    all tests
 #   make check       what CI runs beside them: format, lint, types, architecture
+#   make docs        the documents as HTML, in build/docs; a broken link is an error
 #   make clean       remove .venv and what tools left behind; the data stays
 #
 #   make cluster ARGS="--config configs/fast.toml --fresh"     more words for the command
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= tests
 
-.PHONY: cluster test test-all check setup clean
+.PHONY: cluster test test-all check docs setup clean
 .DEFAULT_GOAL := test
 
 cluster: $(VENV)/.ready
@@ -35,6 +36,10 @@ test-all: $(VENV)/.ready
 
 check: $(VENV)/.ready-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+docs: $(VENV)/.ready-docs
+	$(BIN)/python scripts/docs_configuration --check
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 setup: $(VENV)/.ready
 
@@ -53,6 +58,10 @@ $(VENV)/.ready: pyproject.toml
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The composition root: class Node (core and client port), and `serve`, one node as a process.
+"""The composition root: class Node (core and ports), and `serve`, one node as a process.
 
     async with Node(Config.load("n1.toml")) as node:        in process
         await node.set(b"k", b"v", ttl_ms=5000)
@@ -39,7 +39,10 @@ from node.connection import Frontend
 from node.core import Core
 from node.errors import Fatal, KVError, Unavailable
 from node.labdoor import LabDoor
+from node.logs import what
+from node.metered_disk import metered
 from node.server import Server, tls_context
+from node.web.site import Site
 from statemachine.fs import Disk, FileSystem
 
 __all__ = ["EXIT_FATAL", "Node", "serve"]
@@ -77,6 +80,7 @@ class Node(Calls):
         self._rng = rng if rng is not None else random.Random()
         self._core: Core | None = None
         self._server: Server | None = None
+        self._site: Site | None = None
         self.failed: asyncio.Future[Exception] | None = None
         """Set, once started, when the node could not go on."""
         self.on_shutdown: Callable[[], None] | None = None
@@ -86,13 +90,16 @@ class Node(Calls):
         """Recover, listen, and begin to take part. Returns before there is a leader."""
         self.failed = asyncio.get_running_loop().create_future()
         tls = tls_context(self._config.client)
+        disk, meter = metered(self._disk, self._clock.monotonic)
+        self._site = site = Site(self._config, self._clock.wall_ms)
         core = Core(
             self._config,
-            disk=self._disk,
+            disk=disk,
             clock=self._clock,
             rng=self._rng,
             on_failure=self._on_failure,
             drain=self._drain_clients,
+            watch=site.recorder.watch,
         )
         self._core = core
         self._service = core.service
@@ -104,6 +111,7 @@ class Node(Calls):
             server = Server(frontend, address.host, address.port, tls)
             await server.start()
             self._server = server
+            await site.start(core, frontend, meter, disk)
         except BaseException:
             await self.stop()
             raise
@@ -144,7 +152,10 @@ class Node(Calls):
         """Stop taking part and release the data directory. Harmless when stopped."""
         server, self._server = self._server, None
         core, self._core = self._core, None
+        site, self._site = self._site, None
         self._service = None
+        if site is not None:
+            await site.stop()
         if server is not None:
             await server.stop()
         if core is not None:
@@ -209,7 +220,8 @@ async def serve(config: Config, *, on_ready: Callable[[], None]) -> int:
 
 
 def _say_fatal(error: Exception) -> int:
-    print(f"trimaran: fatal: {error}", file=sys.stderr, flush=True)
+    said = str(error) if isinstance(error, KVError) else f"a bug: {what(error)}"
+    print(f"trimaran: fatal: {said}", file=sys.stderr, flush=True)
     return EXIT_FATAL
 
 

@@ -23,8 +23,11 @@ from typing import Any, Protocol
 
 from node.config import Member
 from node.reads import Level
-from statemachine.commands import BatchBuilder
+from statemachine.commands import BatchBuilder, SnapshotMetadata
 from statemachine.entries import Scan
+from statemachine.fs import ReadFile
+from statemachine.grants import Lease
+from statemachine.history import History
 from statemachine.keyspace import Change
 from statemachine.layer import Record
 
@@ -61,6 +64,10 @@ class Seen(Protocol):
 class Machine(Seen, Protocol):
     """The reads of statemachine.FileStateMachine. To be read once a read was granted."""
 
+    def is_unchanged(self, key: bytes, revision: int, seen: int | None) -> bool: ...
+    def lease(self, lease_id: int) -> Lease | None: ...
+    def lease_keys(self, lease_id: int, count: int) -> list[bytes]: ...
+    def leases_page(self, after_id: int, count: int) -> list[Lease]: ...
     def scan_prefix(
         self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None
     ) -> Scan: ...
@@ -97,11 +104,23 @@ class Backend(Protocol):
     def listen(self, told: Callable[[Sequence[Change]], None] | None) -> None:
         """Call `told` with what applying changed, from now on; None: nobody listens."""
 
+    def watch(self, told: Callable[[], None], *, on: bool) -> None:
+        """Call `told` whenever something may have been applied, or no more."""
+
+    @property
+    def history(self) -> History: ...
+    @property
+    def applied_index(self) -> int: ...
+
     def transfer(self, node_id: str | None, waiter: Waiter) -> None:
         """Hand leadership over; resolves with the id of the new leader."""
 
     def snapshot(self, waiter: Waiter) -> None:
         """Write a snapshot; resolves with b"index-term" once it is durable."""
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        """The newest snapshot, to be read; the caller closes it."""
+        ...
 
     def add_member(self, member: Member, waiter: Waiter) -> None:
         """Seat a learner; resolves with the index of the entry once it is committed."""

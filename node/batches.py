@@ -12,33 +12,40 @@
                  v  applied(head, outcome), in order, on this node
     waiter.resolve(results, start, stop)
 
+    pending --- a snapshot was installed that holds it ---> skipped: applied, its results were
+                not seen here; the others are asked for them (node.outcomes)
+
 Exactly once: a batch keeps its sequence for ever, every replica applies a sequence of an
 origin once and without gaps (statemachine.store), so sending again is always safe. That is
 why a batch, once it has a sequence, is never given up; only its waiters are.
 
 What a waiter hears: results; Unavailable when the batch never got a sequence (no leader for
 `park_s`, table full, disk reserve, NotLeader where clients are redirected); OutcomeUnknown
-when it did and `UNKNOWN_AFTER_S` passed; Rejected when it is too long to be an entry.
+when it did and `UNKNOWN_AFTER_S` passed, or when it was skipped and nobody knows its results any
+more; Rejected when it is too long to be an entry.
 
 A crash loses the table with the connections that waited; the next epoch starts at sequence 1,
 and what the old epoch still has on its way is refused once the new one has been seen.
 
-Invariants: nothing is proposed from within `applied`; waiters are told after the tick.
+Invariants: nothing is proposed from within `applied`; waiters are told after the tick; pending
+and skipped together are `in_flight_max` at most, so that the others still have the results.
 
-Proved by: tests/node/test_batches.py, tests/cluster/test_failover.py
+Proved by: tests/node/test_batches.py, tests/node/test_outcomes.py, tests/cluster/test_failover.py
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from node import wire
 from node.errors import Fatal, KVError, NotLeader, OutcomeUnknown, Rejected, Unavailable
 from node.links import Links
-from node.logs import EventLog
+from node.logs import EventLog, what, where
+from node.meters import BatchMeter
+from node.outcomes import Outcomes
 from node.raft import Raft
 from statemachine import FileStateMachine
 from statemachine.commands import BatchBuilder, BatchHead
@@ -85,6 +92,8 @@ class Batches:
         resend_s: pending batches are sent again after this long without a result.
         is_joined: our directory was made for a place in a running cluster (node.identity).
         redirect: asked before a batch is taken; whom the clients are to ask instead, or None.
+        others: the other members.
+        frame_bytes_max: of links.
     """
 
     def __init__(
@@ -105,6 +114,8 @@ class Batches:
         log: EventLog,
         redirect: Callable[[], NotLeader | None] = lambda: None,
         is_joined: bool = False,
+        others: Callable[[], Collection[str]] = tuple,
+        frame_bytes_max: int = 1 << 20,
     ) -> None:
         self._origin = origin
         self._own_id = origin.rpartition(b":")[0] + b":"
@@ -128,6 +139,18 @@ class Batches:
         self._sealed: deque[_Batch] = deque()
         self._sealed_bytes = 0
         self._pending: dict[int, _Batch] = {}
+        self._skipped: dict[int, _Batch] = {}
+        self.outcomes = Outcomes(
+            origin,
+            epoch,
+            links=links,
+            machine=machine,
+            others=others,
+            found=self._on_found,
+            kept_max=in_flight_max,
+            frame_bytes_max=frame_bytes_max,
+        )
+        """What came of the last batches of every node."""
         self._sequence = 0
         self._scheduled = False
         self._done: list[tuple[_Batch, Sequence[Any]]] = []
@@ -136,12 +159,14 @@ class Batches:
         """Why no write is taken at present (disk reserve), or None."""
         self.leaving: str | None = None
         """Why no write is taken by this node; those under way are still carried out."""
+        self.meter = BatchMeter()
         self._closed: KVError | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no write is under way or waits."""
-        return not (self._pending or self._sealed or self._claims or self._done)
+        under_way = self._pending or self._skipped or self._sealed or self._claims
+        return not (under_way or self._done)
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -191,7 +216,7 @@ class Batches:
             self._resend_wanted = False
             for batch in self._pending.values():
                 self._route(batch)
-        while self._sealed and len(self._pending) < self._in_flight_max:
+        while self._sealed and len(self._pending) + len(self._skipped) < self._in_flight_max:
             if not self._raft.takes_batches():
                 return
             batch = self._sealed.popleft()
@@ -209,6 +234,8 @@ class Batches:
 
     def applied(self, head: BatchHead, outcome: Any) -> None:
         """A batch was applied here, ours or another node's. Told in order."""
+        if type(outcome) is list and head.origin:
+            self.outcomes.keep(head, outcome)
         if head.origin != self._origin or head.epoch != self._epoch:
             self._check_past(head.origin, head.epoch)
             return
@@ -241,8 +268,10 @@ class Batches:
         if not self._done:
             return
         done, self._done = self._done, []
+        now_s = self._monotonic()
         for batch, results in done:
             width = batch.builder.width
+            self.meter.applied(width, len(batch.payload), now_s - batch.since_s)
             if len(results) != width:
                 reason = results[0].text if results else "no results"
                 self._fail(batch, Rejected(f"the batch was refused: {reason}"))
@@ -260,14 +289,31 @@ class Batches:
         self._schedule()
 
     def on_snapshot_installed(self) -> None:
-        """Entries were skipped: results of ours that were among them are lost for ever."""
+        """Entries were skipped: results of ours that were among them have to be asked for."""
         origins = self._machine.origins
         for origin, (epoch, _) in origins.items():
             self._check_past(origin, epoch)
         epoch, last = origins.get(self._origin, (0, 0))
         if epoch == self._epoch:
             for sequence in [each for each in self._pending if each <= last]:
-                self._fail(self._pending.pop(sequence), OutcomeUnknown(_UNKNOWN))
+                batch = self._pending.pop(sequence)
+                if batch.claims:  # somebody waits still
+                    self._skipped[sequence] = batch
+                    self._ask(sequence, batch)
+
+    def _ask(self, sequence: int, batch: _Batch) -> None:
+        batch.routed_s = self._monotonic()
+        self.outcomes.ask(sequence)
+
+    def _on_found(self, sequence: int, results: list[Any] | None) -> None:
+        """The results of a skipped batch; None: nobody has them any more."""
+        batch = self._skipped.pop(sequence)
+        if results is None or len(results) != batch.builder.width:
+            self._fail(batch, OutcomeUnknown(_UNKNOWN))
+            self._schedule()
+        else:
+            self._done.append((batch, results))
+            self._call_soon(self.deliver)
 
     def tick(self) -> None:
         """Time passes: give up on waiters, send again."""
@@ -283,6 +329,13 @@ class Batches:
                 self._fail(batch, OutcomeUnknown(_UNKNOWN))
             if now_s - batch.routed_s > self._resend_s:
                 self._resend_wanted = True
+        for sequence, batch in list(self._skipped.items()):
+            if now_s - batch.since_s > UNKNOWN_AFTER_S:
+                self.outcomes.forget(sequence)
+                self._fail(self._skipped.pop(sequence), OutcomeUnknown(_UNKNOWN))
+                self._schedule()
+            elif now_s - batch.routed_s > self._resend_s:
+                self._ask(sequence, batch)
         if self._sealed or self._resend_wanted:
             self._schedule()
 
@@ -297,13 +350,26 @@ class Batches:
         for batch in self._sealed:
             self._fail(batch, Unavailable("the node stops"))
         # NB: also what was applied and not told yet, when the tick that applied it failed.
-        for batch in [*(batch for batch, _ in self._done), *self._pending.values()]:
+        told = [batch for batch, _ in self._done]
+        for batch in [*told, *self._skipped.values(), *self._pending.values()]:
             self._fail(batch, OutcomeUnknown(_UNKNOWN) if not isinstance(error, Fatal) else error)
         self._done.clear()
         self._sealed.clear()
         self._pending.clear()
+        self._skipped.clear()
+
+    @property
+    def proposed_total(self) -> int:
+        """Batches that were given a sequence since the start."""
+        return self._sequence
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that were proposed and are not applied yet."""
+        return len(self._pending)
 
     def _fail(self, batch: _Batch, error: KVError) -> None:
+        self.meter.failed_total += 1
         claims, batch.claims = batch.claims, []
         for waiter, _, _ in claims:
             self._tell(waiter.fail, error)
@@ -312,4 +378,4 @@ class Batches:
         try:
             told(*arguments)
         except Exception as error:  # noqa: BLE001 - its client suffers, the replica does not
-            self._log.error("a reply failed", reason=repr(error))
+            self._log.error("a reply failed", reason=what(error), traceback=where(error))

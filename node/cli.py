@@ -1,10 +1,11 @@
 """The command `trimaran`: words to calls, errors to exit codes.
 
     cluster  serve                                       node processes
-    status  transfer  snapshot     get  set  del  cas    a client of running nodes
+    status  top  transfer  snapshot  get  set  del  cas  a client of running nodes
     member  rolling-restart                              a client that changes the cluster
-    verify  dump  repair                                 files of a stopped node
-    certs                                                certificates for nodes
+    backup  export  import                               a client that carries data
+    verify  dump  repair  restore  recover               files of a stopped node
+    certs  completion                                    certificates for nodes, words for a shell
     lab                                                  experiments (node.lab)
 
     0 done   1 no (absent, not swapped, damaged)   2 usage, configuration, refused
@@ -35,7 +36,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from node import cli_changes
+from node import cli_changes, cli_keep, cli_watch
 from node.cli_parser import PASSWORD_VARIABLE, build_parser
 from node.errors import ConfigError, Fatal, KVError, OutcomeUnknown
 from statemachine.errors import Unavailable
@@ -103,6 +104,7 @@ def _cluster(options: argparse.Namespace) -> int:
             template=options.config,
             restart=not options.no_restart,
             tls=options.tls,
+            lab=options.lab,
         )
     )
 
@@ -149,18 +151,6 @@ def _value(word: str) -> bytes:
 
 def _ttl(options: argparse.Namespace) -> tuple[str | int, ...]:
     return () if options.ttl_ms is None else ("PX", options.ttl_ms)
-
-
-def _status(options: argparse.Namespace) -> int:
-    from node import cli_status
-    from node.client import statuses
-
-    found = statuses(options.connect, os.environ.get(PASSWORD_VARIABLE, ""))
-    if options.json:
-        print(cli_status.as_json(found))
-    else:
-        cli_status.show(found)
-    return EXIT_DONE
 
 
 def _get(options: argparse.Namespace) -> int:
@@ -227,6 +217,8 @@ def _text(reply: object) -> str:
 def _verify(options: argparse.Namespace) -> int:
     from node.verify import verify
 
+    if options.data_dir.is_file():
+        return cli_keep.verify_backup(options.data_dir)
     if not options.data_dir.is_dir():
         raise ConfigError(((str(options.data_dir), "no such directory"),))
     problems = verify(options.data_dir)
@@ -268,7 +260,9 @@ def _certs(options: argparse.Namespace) -> int:
 _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cluster": _cluster,
     "serve": _serve,
-    "status": _status,
+    "status": cli_watch.status,
+    "top": cli_watch.top,
+    "completion": cli_watch.completion,
     "get": _get,
     "set": _set,
     "del": _del,
@@ -278,6 +272,11 @@ _HANDLERS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "rolling-restart": cli_changes.rolling_restart,
     "repair": cli_changes.repair,
     "snapshot": _snapshot,
+    "backup": cli_keep.backup,
+    "restore": cli_keep.restore,
+    "export": cli_keep.export,
+    "import": cli_keep.import_,
+    "recover": cli_keep.recover,
     "verify": _verify,
     "dump": _dump,
     "certs": _certs,

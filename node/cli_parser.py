@@ -13,10 +13,13 @@ Proved by: tests/node/test_cli.py, tests/architecture/test_project.py
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from node.cli_keep_words import add_keeping_commands
+from node.completion import SHELLS
 from node.config_members import Address
 from node.lab.words import add_lab_commands
 from node.version import TRIMARAN_VERSION
@@ -24,6 +27,7 @@ from node.version import TRIMARAN_VERSION
 __all__ = ["PASSWORD_VARIABLE", "build_parser"]
 
 CONNECT_DEFAULT: Final = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
+CONNECT_VARIABLE: Final = "TRIMARAN_CONNECT"
 PASSWORD_VARIABLE: Final = "TRIMARAN_PASSWORD"
 
 _Command = Callable[[str, str], argparse.ArgumentParser]
@@ -47,8 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_server_commands(command)
     _add_client_commands(command)
-    added = command("verify", "Check every file of a stopped node's data directory.")
-    added.add_argument("data_dir", type=Path, metavar="DATA_DIR", help="such as data/n1")
+    added = command("verify", "Check every file of a stopped node's data directory, or a backup.")
+    added.add_argument(
+        "data_dir", type=Path, metavar="DATA_DIR|FILE", help="such as data/n1, or a backup"
+    )
     added = command(
         "repair",
         "Give a stopped node whose data directory is damaged, wiped or lost a new one, and a new "
@@ -67,6 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     added = command("dump", "Show what is in one file of a data directory, as text.")
     added.add_argument("file", type=Path, metavar="FILE", help="WAL, journal, checkpoint, snapshot")
     _add_certs(command)
+    added = command("completion", "Print what makes a shell complete these words.")
+    added.add_argument("shell", choices=SHELLS, help="eval it, or put it where the shell looks")
     add_lab_commands(command("lab", "Break a cluster on purpose, judge it, draw what it did."))
     return parser
 
@@ -94,6 +102,12 @@ def _add_server_commands(command: _Command) -> None:
     added.add_argument("--no-restart", action="store_true", help="leave a dead node dead")
     added.add_argument(
         "--tls", action="store_true", help="peers speak TLS; certificates are made in DIR/certs"
+    )
+
+    added.add_argument(
+        "--lab",
+        action="store_true",
+        help="serve a page with buttons that kill, pause and cut off nodes, on PORT+2009",
     )
 
     added = command(
@@ -134,15 +148,28 @@ def _add_client_commands(command: _Command) -> None:
         added.add_argument(
             "--connect",
             type=_addresses,
-            default=CONNECT_DEFAULT,
+            default=os.environ.get(CONNECT_VARIABLE) or CONNECT_DEFAULT,
             metavar="HOST:PORT[,...]",
-            help="nodes to try, in order (default: ports 7001, 7002, 7003 of this machine). "
+            help=f"nodes to try, in order (default: ${CONNECT_VARIABLE}, or else the ports 7001, "
+            "7002, 7003 of this machine). "
             f"A password is read from ${PASSWORD_VARIABLE}",
         )
         return added
 
+    add_keeping_commands(command, connecting)
     added = connecting("status", "Show every node: role, progress, size.")
     added.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    added.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=1.0,
+        metavar="S",
+        help="again every S seconds (default 1), until Ctrl-C; with --json one line each time",
+    )
+
+    added = connecting("top", "Watch the cluster live: nodes, rates, latencies, events. q ends it.")
+    added.add_argument("--once", action="store_true", help="print one picture and end")
 
     added = connecting("get", "Print the value of a key; exit code 1 when it is absent.")
     added.add_argument("key", metavar="KEY")
@@ -171,6 +198,10 @@ def _add_client_commands(command: _Command) -> None:
     added.add_argument("--absent", action="store_true", help="the key must not exist")
     added.add_argument("--ttl-ms", type=int, metavar="MS", help="it expires after this time")
 
+    _add_steering_commands(connecting)
+
+
+def _add_steering_commands(connecting: _Command) -> None:
     added = connecting("transfer", "Hand leadership over, to NODE or to the best one.")
     added.add_argument("node", nargs="?", metavar="NODE", help="an id, such as n2")
 
@@ -189,6 +220,17 @@ def _add_client_commands(command: _Command) -> None:
     )
 
     connecting("snapshot", "Make the node that is connected to write a snapshot.")
+
+
+def _seconds(text: str) -> float:
+    """A --watch word."""
+    try:
+        seconds = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from error
+    if not 0.05 <= seconds <= 3_600:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0.05 to 3600 seconds")
+    return seconds
 
 
 def _addresses(text: str) -> list[Address]:

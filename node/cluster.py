@@ -38,8 +38,9 @@ from typing import Final
 
 from node.cli_members import Asked, add
 from node.cluster_child import Child
+from node.cluster_lab import ClusterLab
 from node.cluster_output import Output
-from node.cluster_plan import Options, claim, config_path, plan, write_state
+from node.cluster_plan import Options, claim, config_path, plan, write_config, write_state
 from node.config import Config
 from statemachine.errors import DiskFailed, KVError, Unavailable
 from statemachine.fs import Disk
@@ -101,9 +102,13 @@ class _Supervisor:
         self._out = Output(lambda: self._loop.call_soon_threadsafe(self._stop.set))
         self._exit_code = 0
         self._announced = False
+        self._lab = ClusterLab(configs, self._children) if options.lab else None
 
     async def run(self) -> int:
         loop = self._loop
+        if self._lab is not None:
+            for config in await self._lab.start():
+                write_config(self._options.data_dir, config, self._disk)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked_to_stop)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Under nohup it stays ignored.
@@ -120,6 +125,8 @@ class _Supervisor:
             await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
             self._stop.set()
             seating.cancel()
+            if self._lab is not None:
+                await self._lab.stop()
             self._signal_all(signal.SIGTERM)
             killer = loop.call_later(KILL_AFTER_S, self._signal_all, signal.SIGKILL)
             await asyncio.wait([ended], timeout=GIVE_UP_S)
@@ -158,6 +165,11 @@ class _Supervisor:
         while not self._stop.is_set():
             code = await self._live(child)
             self._write_state()
+            held = self._lab.held(child.id) if self._lab is not None else None
+            if held is not None:
+                self._say(f"{child.id} was killed; it stays down until it is started again")
+                await held.wait()
+                continue
             if self._stop.is_set():
                 return
             delay_s = self._after_death(child, code)
@@ -245,6 +257,11 @@ class _Supervisor:
         first = self._configs[0].member.client
         self._say("")
         self._say(f"  trimaran status --connect {first}      Ctrl-C stops all nodes")
+        page = self._lab.address if self._lab is not None else self._configs[0].member.http
+        if self._lab is not None or self._configs[0].http.enabled:
+            self._say(f"  http://{page}/      the {'laboratory' if self._lab else 'dashboard'}")
+        if self._lab is not None:
+            self._lab.begin_load()
         self._say("cluster ready")
 
     def _asked_to_stop(self) -> None:
@@ -263,6 +280,8 @@ class _Supervisor:
         except DiskFailed as error:
             # The nodes decide for themselves what a full disk means; this file is not worth them.
             self._say(f"cluster.json is out of date: {error}")
+        if self._lab is not None:
+            self._lab.changed()
 
     def _say(self, text: str) -> None:
         self._out.say(text)

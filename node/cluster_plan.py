@@ -35,16 +35,22 @@ from typing import Any, Final
 
 from node.client import can_listen
 from node.clock import Clock
-from node.config import MEMBERS_MAX, Address, Config, Member, read_document
+from node.cluster_ports import HTTP_PORTS_ABOVE, panel_address, real_address
+from node.cluster_ports import member as member_at
+from node.config import MEMBERS_MAX, Config, Member, read_document
 from node.errors import ConfigError
 from statemachine.errors import DirectoryInUse, Unavailable
 from statemachine.fs import Disk, Lock, replace_file
 
-__all__ = ["HOST", "Options", "certify", "claim", "config_path", "plan", "write_state"]
-
-HOST: Final = "127.0.0.1"
-PEER_PORTS_ABOVE: Final = 1_000
-HTTP_PORTS_ABOVE: Final = 2_000
+__all__ = [
+    "Options",
+    "certify",
+    "claim",
+    "config_path",
+    "plan",
+    "write_config",
+    "write_state",
+]
 
 _NODE_NAME: Final = re.compile(r"n[1-9][0-9]*")
 
@@ -74,6 +80,9 @@ class Options:
     tls: bool = False
     """Make certificates where there are none yet, and have the peers use them."""
 
+    lab: bool = False
+    """Serve the laboratory's page, with buttons that break things."""
+
 
 def plan(options: Options) -> list[Config]:
     """The configurations of all nodes. Touches nothing.
@@ -87,10 +96,12 @@ def plan(options: Options) -> list[Config]:
     port_max = 65_535 - HTTP_PORTS_ABOVE - MEMBERS_MAX
     if not 1 <= options.base_port <= port_max:
         problems.append(("--base-port", f"is {options.base_port}, must be 1 to {port_max}"))
+    if options.lab and options.tls:
+        problems.append(("--lab", "cannot cut links that speak TLS: leave --tls out"))
     if problems:
         raise ConfigError(tuple(problems))
     document = read_document(options.template) if options.template is not None else {}
-    members = [_member(number, options.base_port) for number in range(1, options.nodes + 1)]
+    members = [member_at(number, options.base_port) for number in range(1, options.nodes + 1)]
     founders = _founders(options)
     return [_config(options, document, member, members, founders) for member in members]
 
@@ -147,17 +158,6 @@ def certify(options: Options, configs: Sequence[Config], disk: Disk) -> None:
         certificates.make(directory, lacking, certificates.DAYS_MAX, disk, now_ms)
 
 
-def _member(number: int, base_port: int) -> Member:
-    """The id and the three addresses of node `number` (from 1), as the Contract has them."""
-    port = base_port + number - 1
-    return Member(
-        id=f"n{number}",
-        client=Address(HOST, port),
-        peer=Address(HOST, port + PEER_PORTS_ABOVE),
-        http=Address(HOST, port + HTTP_PORTS_ABOVE),
-    )
-
-
 def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
     """Make data_dir ready to run in; the lock that is returned is held while it is.
 
@@ -176,6 +176,9 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         )
         if not can_listen(address)
     ]
+    if options.lab:
+        more = [panel_address(configs[0]), *map(real_address, configs)]
+        taken += [f"{address} (laboratory)" for address in more if not can_listen(address)]
     if taken:
         raise Unavailable(
             f"already in use: {', '.join(taken)}. Is another cluster running? "
@@ -193,8 +196,7 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
         if options.tls:
             certify(options, configs, disk)
         for config in configs:
-            text = config.render().encode("utf-8")
-            replace_file(disk, config_path(options.data_dir, config), [_WRITTEN_BY + text])
+            write_config(options.data_dir, config, disk)
     except BaseException:
         lock.release()
         raise
@@ -202,6 +204,12 @@ def claim(options: Options, configs: Sequence[Config], disk: Disk) -> Lock:
 
 
 _WRITTEN_BY: Final = b"# Written by `trimaran cluster` at each start: changes here are lost.\n\n"
+
+
+def write_config(data_dir: Path, config: Config, disk: Disk) -> None:
+    """What `trimaran serve` of this node is going to read."""
+    text = config.render().encode("utf-8")
+    replace_file(disk, config_path(data_dir, config), [_WRITTEN_BY + text])
 
 
 def config_path(data_dir: Path, config: Config) -> Path:

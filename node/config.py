@@ -2,7 +2,7 @@
 
     [node]                  who am I, where is my data
     [[cluster.members]]     everybody, me included: id and three addresses
-    [raft] [journal] ...    node.config_sections
+    [raft] [journal] ...    node.config_sections, config_limits, config_lab
 
     Config.load(path, ["raft.heartbeat_ms=30"]) -> Config     or ConfigError
     Config(node=..., members=..., raft=...)     -> Config     or ConfigError
@@ -11,9 +11,9 @@
 Invariants:
   A Config that exists can be run with: every way of making one runs `problems`.
   ConfigError holds ALL problems, each with the key it is about; nothing starts before.
-  Without TLS or a shared secret every peer address is loopback; without a password the own
-  client and HTTP addresses are. A name other than `localhost` never counts as loopback:
-  what it resolves to can change after it was checked.
+  Without TLS or a shared secret every peer address is loopback; without a password the own client
+  address is, without a token the own HTTP address. A name other than `localhost` never counts as
+  loopback: what it resolves to can change after it was checked.
   Secrets are not in repr().
 
 A crash leaves nothing behind: nothing is written here.
@@ -33,7 +33,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from node.config_http import HttpSection
 from node.config_lab import LabSection
+from node.config_limits import HistorySection, LimitsSection
 from node.config_members import (
     MEMBERS_MAX,
     Address,
@@ -53,7 +55,6 @@ from node.config_sections import (
     ClientSection,
     DiskSection,
     JournalSection,
-    LimitsSection,
     LogSection,
     PeerSection,
     RaftSection,
@@ -72,6 +73,8 @@ __all__ = [
     "ClientSection",
     "Config",
     "DiskSection",
+    "HistorySection",
+    "HttpSection",
     "JournalSection",
     "LabSection",
     "LimitsSection",
@@ -107,8 +110,10 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "checkpoint": CheckpointSection,
     "client": ClientSection,
     "limits": LimitsSection,
+    "history": HistorySection,
     "disk": DiskSection,
     "peer": PeerSection,
+    "http": HttpSection,
     "log": LogSection,
     "lab": LabSection,
 }
@@ -127,8 +132,10 @@ class Config:
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     client: ClientSection = field(default_factory=ClientSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    history: HistorySection = field(default_factory=HistorySection)
     disk: DiskSection = field(default_factory=DiskSection)
     peer: PeerSection = field(default_factory=PeerSection)
+    http: HttpSection = field(default_factory=HttpSection)
     log: LogSection = field(default_factory=LogSection)
     lab: LabSection = field(default_factory=LabSection)
 
@@ -181,6 +188,7 @@ class Config:
         found: Problems = []
         for name in SECTIONS:
             found += getattr(self, name).problems(name)
+        found += self.lab.timeout_problems(self.raft)
         found += member_problems(self.members)
         own = next((member for member in self.members if member.id == self.node.id), None)
         if own is None:
@@ -232,15 +240,17 @@ class Config:
                 for member in self.members
                 if not member.peer.is_loopback
             ]
-        if not self.client.requirepass:
-            found += [
-                (
-                    f"cluster.members.{own.id}.{name}",
-                    f"is {address}: an address other than loopback needs client.requirepass",
-                )
-                for name, address in (("client", own.client), ("http", own.http))
-                if not address.is_loopback
-            ]
+        guarded = [("client", own.client, self.client.requirepass, "client.requirepass")]
+        if self.http.enabled:
+            guarded.append(("http", own.http, self.http.token, "http.token"))
+        found += [
+            (
+                f"cluster.members.{own.id}.{name}",
+                f"is {address}: an address other than loopback needs {needed}",
+            )
+            for name, address, secret, needed in guarded
+            if not secret and not address.is_loopback
+        ]
         return found
 
     def member_refusal(self, member: Member) -> str | None:

@@ -1,6 +1,7 @@
 """The sections of the configuration: each key, its type, its default, its bounds, its cost.
 
-    [raft] [journal] [wal] [checkpoint] [client] [limits] [disk] [peer] [log]
+    [raft] [journal] [wal] [checkpoint] [client] [disk] [peer] [log]
+    [limits] [history]   node.config_limits          [lab]   node.config_lab
 
 One frozen dataclass for each table of the file. The line under a field says in which
 unit it is and what it costs to change it; configs/node.toml says the same to whoever
@@ -27,7 +28,6 @@ __all__ = [
     "ClientSection",
     "DiskSection",
     "JournalSection",
-    "LimitsSection",
     "LogSection",
     "PeerSection",
     "RaftSection",
@@ -78,12 +78,12 @@ class RaftSection(Section):
         """The bounds, and the order that Raft needs: heartbeat << shortest < longest timeout."""
         found = bounds_problems(self, name)
         shortest = self.election_timeout_min_ms
-        if self.election_timeout_max_ms <= shortest:
+        if self.election_timeout_max_ms < shortest:  # equal: see node.config_lab
             found.append(
                 (
                     f"{name}.election_timeout_max_ms",
                     f"is {self.election_timeout_max_ms}, must be more than "
-                    f"{name}.election_timeout_min_ms ({shortest}): equal timeouts split every vote",
+                    f"{name}.election_timeout_min_ms ({shortest})",
                 )
             )
         if self.heartbeat_ms * 2 > shortest:
@@ -201,35 +201,6 @@ class ClientSection(Section):
             found.append((f"{name}.tls_key", "goes together with tls_certificate: set both"))
         if self.tls_client_ca and not self.tls_certificate:
             found.append((f"{name}.tls_client_ca", "needs tls_certificate and tls_key"))
-        return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsSection(Section):
-    """[limits]: the largest things that are accepted. Must be equal on all nodes."""
-
-    key_bytes_max: int = setting(64 * KIB, low=1, high=MIB)
-    """Longest key."""
-
-    value_bytes_max: int = setting(MIB, low=1, high=32 * MIB)
-    """Longest value."""
-
-    entry_bytes_max: int = setting(4 * MIB, low=4 * KIB, high=48 * MIB)
-    """Largest single command (a long MSET, say), since a command is never split over two
-    entries. One such entry holds up every other write while it is sent and synced."""
-
-    def problems(self, name: str) -> Problems:
-        """The bounds; and one SET of the longest key and value has to fit an entry."""
-        found = bounds_problems(self, name)
-        needed = self.key_bytes_max + self.value_bytes_max + KIB
-        if self.entry_bytes_max < needed:
-            found.append(
-                (
-                    f"{name}.entry_bytes_max",
-                    f"is {self.entry_bytes_max}, must be at least {needed}: the longest key "
-                    f"and the longest value together, and 1024 bytes around them",
-                )
-            )
         return found
 
 

@@ -3,15 +3,9 @@
     Frontend    one for each node: the backend, the limits, who is connected, counters, cursors
     Connection  one for each client: protocol, read level, name; commands read and change it
 
-Invariants: everything is bounded: connections by client.max_clients, cursors by CURSORS_MAX
-and CURSOR_BYTES_MAX, names by NAME_BYTES_MAX. The password is compared in constant time
+Invariants: everything is bounded: connections by client.max_clients, cursors by node.cursors,
+names by NAME_BYTES_MAX. The password is compared in constant time
 and is in no reply.
-
-A SCAN cursor is a number that stands for the last key returned, in a table of this node:
-    cursor = tag of this process (20 bits) | a counter (43 bits), never 0
-An unknown one (too old, of another node, from before a restart) starts the scan over. That
-keeps what SCAN promises: each key that is there throughout is returned at least once; some
-are returned twice, which SCAN allows.
 
 What a client may be in the middle of is its `mode`, 0 for nearly all: the session looks at that
 one number, and only then at the rest (node.modes).
@@ -25,30 +19,31 @@ Proved by: tests/node/test_session.py, tests/node/test_commands.py
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from node.backend import Backend, Machine
 from node.config import Config
+from node.cursors import Cursors
+from node.meters import CommandMeter
 from node.pubsub import PubSub
 from node.reads import Level
+from node.tracking import Tracker, Tracking
+from node.watch import Watch
+from node.watches import Watches
 from statemachine.commands import BatchBuilder
+from statemachine.fs import ReadFile
 
 if TYPE_CHECKING:
     from node.commands.spec import Command
     from node.transaction import Transaction
 
-__all__ = ["MODE", "Connection", "Cursors", "Frontend"]
+__all__ = ["MODE", "Connection", "Frontend"]
 
-CURSORS_MAX: Final = 4_096
-CURSOR_BYTES_MAX: Final = 4 * 1024 * 1024
 NAME_BYTES_MAX: Final = 4_096
-_COUNTER_BITS: Final = 43
 
 
 class MODE:
@@ -62,34 +57,6 @@ class MODE:
     """The reply to the next command is not sent (CLIENT REPLY SKIP)."""
     SKIPPING: Final = 8
     """This is that command."""
-
-
-class Cursors:
-    """Where the scans of this node stand."""
-
-    __slots__ = ("_bytes", "_counter", "_keys", "_tag")
-
-    def __init__(self, seed: str) -> None:
-        digest = hashlib.sha256(seed.encode()).digest()
-        self._tag = int.from_bytes(digest[:3]) >> 4 << _COUNTER_BITS
-        self._counter = 0
-        self._keys: OrderedDict[int, bytes] = OrderedDict()
-        self._bytes = 0
-
-    def new(self, key: bytes) -> int:
-        """A cursor that stands behind `key`. The oldest ones are forgotten for it."""
-        self._counter = (self._counter + 1) % (1 << _COUNTER_BITS)
-        cursor = self._tag | self._counter or 1
-        self._keys[cursor] = key
-        self._bytes += len(key)
-        while len(self._keys) > CURSORS_MAX or self._bytes > CURSOR_BYTES_MAX:
-            _, forgotten = self._keys.popitem(last=False)
-            self._bytes -= len(forgotten)
-        return cursor
-
-    def key(self, cursor: int) -> bytes | None:
-        """The key that the cursor stands behind; None: start from the beginning."""
-        return self._keys.get(cursor)
 
 
 class Frontend:
@@ -124,6 +91,8 @@ class Frontend:
         """When a snapshot that a client asked for became durable; the start, before that."""
         self.cursors = Cursors(f"{backend.node_id} {self.started_ms}")
         self.pubsub = PubSub(backend, config.client.notify_keyspace_events)
+        self.watches = Watches(backend, config.history.progress_ms)
+        self.tracker = Tracker(self, backend)
         self.scripts: dict[bytes, bytes] = {}
         """By their SHA1 in hex: scripts that node.commands.scripts knows by their words."""
         self.rng = rng if rng is not None else random.Random(backend.node_id)
@@ -138,6 +107,7 @@ class Frontend:
         """Resumes what CLIENT PAUSE holds up."""
         self.connections: dict[int, Connection] = {}
         self.last_id = 0
+        self.meter = CommandMeter()
         self.connections_total = 0
         self.rejected_total = 0
         self.commands_total = 0
@@ -164,6 +134,9 @@ class Frontend:
         """The client has gone."""
         self.connections.pop(connection.id, None)
         self.pubsub.leave(connection)
+        self.watches.leave(connection)
+        self.tracker.stop(connection)
+        connection.keep_file(None)
 
     def pause(self, until_ms: int, *, writes_only: bool) -> None:
         """CLIENT PAUSE: hold up what clients ask for. A longer pause stays, as does a wider one."""
@@ -187,6 +160,7 @@ class Frontend:
         """Time has passed: the server says so a few times a second."""
         if self.is_paused and self.backend.now_ms() >= self.pause_until_ms:
             self.unpause()
+        self.watches.tick()
 
     def password_is(self, given: bytes) -> bool:
         """In time that does not tell how much of it is right."""
@@ -195,6 +169,11 @@ class Frontend:
 
 def _nothing(_data: bytes = b"") -> None:
     """Before there is a session."""
+
+
+def _no_bytes() -> int:
+    """Before there is a socket."""
+    return 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -222,20 +201,34 @@ class Connection:
     is_muted: bool = False
     """CLIENT REPLY OFF."""
     transaction: Transaction | None = None
-    watches: dict[bytes, int] = field(default_factory=dict)
-    """WATCH: key -> the revision that it had; 0: it was not there."""
+    watches: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """WATCH: key -> the revision that it had (0: it was not there), and the index then."""
     collector: BatchBuilder | None = None
     """Where writes go while a transaction is put together."""
     channels: dict[bytes, None] = field(default_factory=dict)
     patterns: dict[bytes, None] = field(default_factory=dict)
     shards: dict[bytes, None] = field(default_factory=dict)
     """Shard channels: there is one shard, so they differ from channels in name alone."""
+    watches_open: dict[int, Watch] = field(default_factory=dict)
+    """TRI.WATCH, by id. Those that wait for their client to have room are in both."""
+    watches_behind: dict[int, Watch] = field(default_factory=dict)
+    last_watch_id: int = 0
+    is_feeding: bool = False
+    """node.watches is about to go on with those that are behind."""
+    tracking: Tracking | None = None
+    """CLIENT TRACKING."""
+    unsent_bytes: Callable[[], int] = _no_bytes
+    """What waits in its socket's buffer."""
+    is_full: bool = False
+    """The client does not read: nothing more is to be made for it."""
     push: Callable[[bytes], None] = _nothing
     """Send bytes that answer no request."""
     kill: Callable[[], None] = _nothing
     """Close it, whatever it is doing."""
     idle_s: int = 0
     """Whole seconds without a request; the server counts them."""
+    kept_file: ReadFile | None = None
+    """What TRI.BACKUP reads from."""
 
     @property
     def batch(self) -> BatchBuilder:
@@ -247,13 +240,24 @@ class Connection:
         """Of every kind."""
         return len(self.channels) + len(self.patterns) + len(self.shards)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it is told of things that it does not ask for."""
+        return bool(self.subscriptions or self.watches_open)
+
     def set_mode(self, bit: int, *, on: object) -> None:
         """Set or clear one bit of `mode`."""
         self.mode = self.mode | bit if on else self.mode & ~bit
 
     def note_subscriptions(self) -> None:
-        """After they, or the protocol, changed."""
-        self.set_mode(MODE.SUBSCRIBED, on=self.subscriptions and self.protocol == 2)
+        """After they, the watches, or the protocol, changed."""
+        self.set_mode(MODE.SUBSCRIBED, on=self.is_listening and self.protocol == 2)
+
+    def keep_file(self, file: ReadFile | None) -> None:
+        """Keep this file open in place of the one before."""
+        if self.kept_file is not None:
+            self.kept_file.close()
+        self.kept_file = file
 
     def end_transaction(self) -> Transaction | None:
         """No more MULTI and no more watches; what was queued."""
@@ -265,6 +269,9 @@ class Connection:
     def reset(self) -> None:
         """As RESET leaves it: like a new connection, but with its id and its library."""
         self.frontend.pubsub.leave(self)
+        self.frontend.watches.leave(self)
+        self.frontend.tracker.stop(self)
+        self.keep_file(None)
         self.end_transaction()
         self.is_muted = False
         self.level = self.frontend.default_level

@@ -32,7 +32,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -50,8 +49,10 @@ from node.introductions import Introductions
 from node.journal import FileJournal
 from node.journal_files import JournalFiles, TermFile
 from node.links import LinkEvents, Links
-from node.logs import EventLog
-from node.membership import MEMBERS_FILE, Membership, Removed
+from node.logs import EventLog, Watch, what, where
+from node.members_file import MEMBERS_FILE
+from node.membership import Membership, Removed
+from node.meters import Histogram
 from node.raft import TICK_S, Raft, RaftEvents, align
 from node.reads import Reads
 from node.roster import Roster
@@ -64,6 +65,7 @@ from node.worker import Worker
 from statemachine import CheckpointConfig, FileStateMachine, WalConfig
 from statemachine.commands import BatchHead
 from statemachine.fs import FileSystem
+from statemachine.history import HistoryConfig
 
 __all__ = ["Core"]
 
@@ -77,6 +79,7 @@ class Core:
     Args:
         on_failure: told once of the error that ended the core.
         drain: lets clients go with their answers, before a removed node ends.
+        watch: told every event that is logged (node.logs).
 
     Raises:
         ConfigError, Fatal: the data directory is not ours, not sound, or in use.
@@ -91,9 +94,12 @@ class Core:
         rng: random.Random,
         on_failure: Callable[[Exception], None],
         drain: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
-        self.log = EventLog(config.node.id)
+        self.log = EventLog(config.node.id, watch)
+        self.lag = Histogram()
+        """By how much the timer came late (s): how long this process did something else."""
         self._loop = asyncio.get_running_loop()
         self._disk = disk
         self._clock = clock
@@ -126,6 +132,7 @@ class Core:
             undo.callback(self.journal.abandon)
             align(self.journal, self.machine, self.log)
             self._open_membership()
+            undo.callback(self._members_worker.close)
             self._connect()
             undo.pop_all()
 
@@ -144,6 +151,9 @@ class Core:
                 entries=config.checkpoint.entries,
                 bytes=config.checkpoint.bytes,
                 interval_ms=config.checkpoint.interval_ms,
+            ),
+            history=HistoryConfig(
+                bytes_max=config.history.bytes_max, entries_max=config.history.entries_max
             ),
             disk=self._disk,
             monotonic=self._clock.monotonic,
@@ -185,6 +195,11 @@ class Core:
         founding = Roster.founded_by(config.members)
         if self.identity.joined:
             founding = Roster.founded_by(config.others, index=-1)
+        self._members_worker = Worker(
+            "members-sync",
+            call_soon_threadsafe=self._soon_threadsafe,
+            on_failure=self._fail,
+        )
         self.membership = Membership(
             config.node.id,
             self.identity.incarnation,
@@ -192,14 +207,20 @@ class Core:
             path=config.node.data_dir / MEMBERS_FILE,
             disk=self._disk,
             term_at=lambda index: self.journal.term_at(index) if self.journal else None,
-            # NB: an operator's order comes through a session, past the one door: it has to end there.
-            on_change=lambda: self._guard(self._on_members),
+            on_change=self._on_members,
             on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
+            settled_index=self.machine.last_applied.index,
+            do=self._members_worker.do,
+            on_saved=self._on_saved,
         )
+        self.journal.hold_index = lambda: self.membership.hold_index
+        self.journal.has_pending_roster = lambda: not self.membership.is_settled
         self.membership.recall([each for each in self.journal if config_payload(each[0])])
         if self.membership.is_waiting:
             self.log.warning("no member", reason="waits to be seated: `trimaran member add`")
+        if config.lab.equal_timeouts:
+            self.log.warning("equal election timeouts allowed", reason="votes split: lab only")
 
     def _connect(self) -> None:
         config, clock, roster = self.config, self._clock, self.membership.current
@@ -218,6 +239,7 @@ class Core:
             + 4 * config.peer.frame_bytes_max
             + 2 * WINDOW_BYTES,
             redial_s=config.peer.redial_ms / 1000,
+            listen=config.lab.listen,
             log=self.log,
             events=LinkEvents(
                 up=self._link_up,
@@ -255,6 +277,7 @@ class Core:
                 settled=self.membership.settle,
             ),
         )
+        self.log.place = lambda: (self.raft.term(), self.raft.applied_index())
         self.transport.watch(self.membership)
         self.introductions = Introductions(
             self.membership,
@@ -262,6 +285,7 @@ class Core:
             admitted=self.transport.link_up,
             receive=lambda peer_id, message: self.transport.receive(peer_id, message),
             log=self.log,
+            settled_index=lambda: self.machine.last_applied.index,
         )
         self._connect_rooms()
 
@@ -303,6 +327,10 @@ class Core:
             ),
             log=self.log,
             announce=self.introductions.send_roster,
+            room_bytes=lambda: (
+                self._disk.free_bytes(config.node.data_dir) - config.disk.reserve_bytes
+            ),
+            may_install=self.membership.may_install,
         )
         self.batches = Batches(
             self.identity.origin,
@@ -320,6 +348,8 @@ class Core:
             log=self.log,
             redirect=lambda: self.service.redirect(),
             is_joined=self.identity.joined,
+            others=lambda: [each.id for each in self.members() if each.id != config.node.id],
+            frame_bytes_max=config.peer.frame_bytes_max,
         )
         self.expiry = Expiry(raft, self.machine)
         self._connect_orders()
@@ -365,7 +395,9 @@ class Core:
             changes=self.changes,
             members=self.members,
         )
-        self.transport.bind(self.raft, self.elections, self.reads, self.snapshots)
+        self.transport.bind(
+            self.raft, self.elections, self.reads, self.snapshots, self.batches.outcomes
+        )
         self._on_members()
 
     # -- life ---------------------------------------------------------------------------------
@@ -387,8 +419,9 @@ class Core:
         self._on_timer()
 
     def is_ready(self) -> bool:
-        """Whether there is a leader and this node has caught up with it."""
-        return not self._ended and self.raft.is_caught_up()
+        """Whether this node is a member, there is a leader, and it has caught up with it."""
+        seated = not self.membership.is_waiting
+        return seated and not self._ended and self.raft.is_caught_up()
 
     async def stop(self) -> None:
         """Stop taking part, and let go of the directory, also after a failure.
@@ -425,15 +458,18 @@ class Core:
         self.changes.close(error)
         self.upkeep.close(error)
         self.snapshots.close()
+        self._members_worker.close()
 
     def _fail(self, error: Exception) -> None:
         if self._ended:
             return
-        where = "" if isinstance(error, Fatal) else "".join(traceback.format_exception(error))
-        self.log.error("fatal", reason=str(error), traceback=where)
+        if isinstance(error, Fatal):
+            self.log.error("fatal", reason=str(error))
+        else:  # NB: what it says may hold a value that a client sent; see node.logs.
+            self.log.error("fatal", reason=what(error), traceback=where(error))
         self.raft.halt()
         try:
-            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {error!r}"))
+            self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {what(error)}"))
         except Fatal as again:
             self.log.warning("what has failed does not close well", reason=str(again))
         finally:  # the door must not stick: what failed may fail again while it ends
@@ -468,6 +504,7 @@ class Core:
         now_s = self._clock.monotonic()
         late_s = now_s - self._ticked_s - TICK_S
         self._ticked_s = now_s
+        self.lag.observe(max(late_s, 0.0))
         if late_s * 1000 > self.config.raft.heartbeat_ms:
             self.log.warning("loop was blocked", ms=round(late_s * 1000))
 
@@ -500,6 +537,13 @@ class Core:
     def _on_durable(self) -> None:
         if self._started:
             self._guard(self.transport.on_durable)
+            self.raft.kick()
+
+    def _on_saved(self) -> None:
+        """members.json is durable: let go what waited for it."""
+        if self._started:
+            self.introductions.on_members()
+            self.transport.on_gate()
             self.raft.kick()
 
     def _link_up(self, peer_id: str) -> None:

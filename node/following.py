@@ -18,7 +18,7 @@
                 P15  PySyncObj acknowledges even what it failed to install: muted until seen.
 
 Invariants: `verified_index` is the highest index known to equal the leader's log, in this
-term; an acknowledgement never exceeds min(durable_index, verified_index).
+term; an acknowledgement never exceeds min(gated_index, verified_index).
 
 On a crash nothing here is needed again: what was acknowledged is in the journal.
 
@@ -35,7 +35,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from node import wire
-from node.entry import Entry
+from node.entry import Entry, config_payload
 from node.journal import FileJournal
 from node.links import Links
 
@@ -72,6 +72,8 @@ class Following:
         self._deliver = deliver
         self.verified_index = 0
         self._verified_term = 0
+        self.announced_commit = 0
+        """What the leader of this term says is committed, whether we have it or not."""
         self._leader_commit = 0
         self._ack_wanted = False
         self._acked_index = 0
@@ -106,6 +108,7 @@ class Following:
         if term != self._verified_term:
             self._verified_term = term
             self.verified_index = self._leader_commit = self._acked_index = 0
+            self.announced_commit = 0
         self._elections.heard_leader()
         return True
 
@@ -142,6 +145,7 @@ class Following:
                 previous_term = journal.term_at(previous) or 0
             else:
                 previous, previous_term = journal.last_index, journal.last_term
+        self.announced_commit = max(self.announced_commit, commit)
         self._leader_commit = max(self._leader_commit, min(commit, self.verified_index))
         self._append(peer_id, term, previous, previous_term, entries)
 
@@ -165,15 +169,24 @@ class Following:
     def _append(
         self, peer_id: str, term: int, previous: int, previous_term: int, entries: list[Entry]
     ) -> None:
+        commit = self._capped_commit()
+        if entries and self._touches_rosters(entries):
+            commit = min(commit, previous)  # the rest in the next turn, as far as the file is
         self._deliver(
             peer_id,
             type="append_entries",
             term=term,
-            commit_index=self._capped_commit(),
+            commit_index=commit,
             prevLogIdx=previous,
             prevLogTerm=previous_term,
             entries=entries,
         )
+
+    def _touches_rosters(self, entries: list[Entry]) -> bool:
+        """Whether they bring a roster, or may take one back."""
+        if self._journal.has_pending_roster():
+            return True
+        return any(config_payload(command) is not None for command, _, _ in entries)
 
     def _unknown_part(self, entries: list[Entry]) -> list[Entry]:
         """What is left of `entries` behind those that our log holds already (P7)."""
@@ -185,7 +198,9 @@ class Following:
         return []
 
     def _capped_commit(self) -> int:
-        return min(self._leader_commit, self._state.applied_index() + APPLY_ENTRIES_PER_TURN)
+        capped = min(self._leader_commit, self._state.applied_index() + APPLY_ENTRIES_PER_TURN)
+        hold_index = self._journal.hold_index()
+        return capped if hold_index is None else min(capped, hold_index)
 
     def continue_apply(self) -> None:
         """After a turn: raise the commit index by one more turn's worth."""
@@ -229,7 +244,7 @@ class Following:
         leader_id = self._state.leader_id()
         if not self._ack_wanted or leader_id is None or self._state.is_leader():
             return
-        index = min(self._journal.durable_index, self.verified_index)
+        index = min(self._journal.gated_index, self.verified_index)
         now_s = self._monotonic()
         if index == self.verified_index:
             self._ack_wanted = False

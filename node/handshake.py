@@ -73,8 +73,10 @@ class Versions:
 _FORMAT: Final = BATCH_VERSION + IMAGE_VERSION - 1
 """Of what travels to be kept: batches and snapshots. The sum rises with either."""
 OURS: Final = Versions(
-    wire=2,
-    wire_oldest=2,
+    # 2: hellos with ranges of versions. 3: a link begins with the incarnation, without which nobody
+    # is admitted (so 3 cannot speak 2); results of skipped batches may be asked for.
+    wire=3,
+    wire_oldest=3,
     format=_FORMAT,
     format_oldest=_FORMAT,
 )

@@ -35,10 +35,10 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import ConfigError, Corrupt, Unsupported
-from node.membership import MEMBERS_FILE, read_members_file
+from node.members_file import MEMBERS_FILE, read_members_file
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, Lock, replace_file
 
-__all__ = ["Identity", "prepare_joining"]
+__all__ = ["Identity", "new_incarnation", "prepare_founding", "prepare_joining"]
 
 _FORMAT: Final = 1
 _NAME: Final = "identity.json"
@@ -46,7 +46,8 @@ _EARLY: Final = frozenset(("LOCK", _NAME + TEMPORARY_SUFFIX))
 """What a crash in the first opening of all may leave behind."""
 
 
-def _random_incarnation() -> str:
+def new_incarnation() -> str:
+    """The name of a new directory, at random."""
     return secrets.token_hex(8)
 
 
@@ -58,7 +59,7 @@ class Identity:
         node_id: who we are.
         member_ids: everybody in the cluster, as the configuration has it.
         joined: of a new directory: whether it waits to be seated.
-        new_incarnation: makes the name of a new directory: random, hexadecimal.
+        name_anew: makes the name of a new directory: random, hexadecimal.
 
     Raises:
         ConfigError: the directory belongs to another node or cluster, or holds foreign files.
@@ -72,7 +73,7 @@ class Identity:
         node_id: str,
         member_ids: list[str],
         disk: FileSystem,
-        new_incarnation: Callable[[], str] = _random_incarnation,
+        name_anew: Callable[[], str] = new_incarnation,
         *,
         joined: bool = False,
     ) -> None:
@@ -89,7 +90,7 @@ class Identity:
                 problem = f"{data_dir} holds {foreign[0]!r} but no {_NAME}: not a data directory"
                 raise ConfigError([("node.data_dir", problem)])
             else:
-                epoch, incarnation = 0, new_incarnation()
+                epoch, incarnation = 0, name_anew()
             self.epoch: int = epoch + 1
             self.incarnation = incarnation
             self.joined = joined
@@ -118,12 +119,29 @@ class Identity:
 def prepare_joining(disk: FileSystem, data_dir: Path, node_id: str, member_ids: list[str]) -> None:
     """Make a new directory that waits to be seated. Its first opening is epoch 1."""
     disk.make_dir(data_dir)
+    _write_first(disk, data_dir, node_id, member_ids, new_incarnation(), joined=True)
+
+
+def prepare_founding(disk: FileSystem, data_dir: Path, node_id: str, incarnation: str) -> None:
+    """Make a directory the only founder's of a new cluster (node.founding)."""
+    _write_first(disk, data_dir, node_id, [node_id], incarnation, joined=False)
+
+
+def _write_first(
+    disk: FileSystem,
+    data_dir: Path,
+    node_id: str,
+    member_ids: list[str],
+    incarnation: str,
+    *,
+    joined: bool,
+) -> None:
     fields = {
         "format": _FORMAT,
         "node": node_id,
         "members": member_ids,
-        "joined": True,
-        "incarnation": _random_incarnation(),
+        "joined": joined,
+        "incarnation": incarnation,
         "epoch": 0,
     }
     replace_file(disk, data_dir / _NAME, [json.dumps(fields).encode() + b"\n"])
@@ -150,7 +168,10 @@ def _read(path: Path, node_id: str, data: bytes) -> tuple[int, str, bool, list[s
 def _have_changed(data_dir: Path, disk: FileSystem) -> bool:
     """Whether the cluster has other members by now than those it was founded with."""
     path = data_dir / MEMBERS_FILE
-    return disk.exists(path) and read_members_file(path, disk.read_bytes(path))[0].index > 0
+    if not disk.exists(path):
+        return False
+    known = read_members_file(path, disk.read_bytes(path))
+    return known.roster.index > 0 or bool(known.pending)
 
 
 def _refuse_others(data_dir: Path, founders: list[str], member_ids: list[str]) -> None:

@@ -16,6 +16,11 @@ Why a roster travels with each link, and over all of them when it is committed: 
 whom else it may be called by, a member that was removed while it was down learns that it was, and
 one that is cut off from the leader learns who else may lead.
 
+What of a roster can be checked: the state never gets past a committed roster that members.json
+does not hold (node.membership). So one that is newer than ours, and stands where our own state has
+long been, was never committed: a lie, or another cluster's. Whatever is ahead of us is believed, as
+the log is that a leader sends.
+
 Does not do: authenticate (node.links has done that), decide who is a member.
 
 Proved by: tests/node/test_introductions.py, tests/node/test_simulation_members.py
@@ -44,6 +49,7 @@ class Introductions:
     Args:
         admitted: told of a peer that has shown who it is: its link is of use from now on.
         receive: takes the messages of admitted peers.
+        settled_index: all that is in our state, at least, was committed.
     """
 
     def __init__(
@@ -54,13 +60,18 @@ class Introductions:
         admitted: Callable[[str], None],
         receive: Callable[[str, wire.Message], None],
         log: EventLog,
+        settled_index: Callable[[], int] = lambda: 0,
     ) -> None:
         self._membership = membership
         self._links = links
         self._tell_admitted = admitted
         self._receive = receive
+        self._settled_index = settled_index
         self._log = log
         self._admitted: set[str] = set()
+        self._early: dict[str, wire.Message] = {}
+        """The newest roster of a peer that is not admitted yet, since its incarnation has still to
+        be written down. It must not be lost: a snapshot that follows relies on it."""
         self._announced_index = max(membership.committed.index, 0)
         self._complaints: set[str] = set()
         self._strangers: set[str] = set()
@@ -74,6 +85,7 @@ class Introductions:
     def link_down(self, peer_id: str) -> None:
         """A link closed: whoever opens the next one says anew who it is."""
         self._admitted.discard(peer_id)
+        self._early.pop(peer_id, None)
         self._membership.link_lost(peer_id)
 
     def send_roster(self, peer_id: str) -> None:
@@ -99,6 +111,7 @@ class Introductions:
 
         Raises:
             Fatal: we are not the node that the cluster knows.
+            WireError: a roster that cannot be true.
         """
         kind = message[0]
         if kind not in _KINDS:
@@ -112,22 +125,42 @@ class Introductions:
         elif kind == wire.STRANGER:
             self._on_stranger(peer_id, *message[1:])
         elif peer_id in self._admitted:
-            self._membership.adopt(Roster.decode(message[2], message[1]))
+            self._on_roster(message)
+        elif self._membership.is_binding(peer_id):
+            self._early[peer_id] = message
+
+    def _on_roster(self, message: wire.Message) -> None:
+        known_index = max(0, self._membership.committed.index)  # a founding one is at 0
+        if known_index < message[1] <= self._settled_index():
+            raise wire.WireError(f"names a roster at {message[1]}, where none was committed")
+        self._membership.adopt(Roster.decode(message[2], message[1]))
 
     def _judge(self, peer_id: str) -> None:
         membership = self._membership
-        was_admitted = peer_id in self._admitted
-        if membership.knows(peer_id):
+        known = membership.knows(peer_id)
+        was_admitted = peer_id in self._admitted  # NB: behind that; it may have been judged anew
+        if known:
             self._admitted.add(peer_id)
             if not was_admitted:
                 self._tell_admitted(peer_id)
+                early = self._early.pop(peer_id, None)
+                if early is not None:
+                    self._adopt_early(peer_id, early)
             return
         self._admitted.discard(peer_id)
+        if membership.is_binding(peer_id):
+            return  # seen for the first time: judged again once that is on the disk
         expected = membership.incarnation_of(peer_id)
         if expected and membership.is_introduced(peer_id):
             self._complain(peer_id, f"{peer_id} runs on another data directory than {expected}")
             index = max(membership.committed.index, 0)
             self._links.send(peer_id, wire.encode(wire.STRANGER, index, expected))
+
+    def _adopt_early(self, peer_id: str, message: wire.Message) -> None:
+        try:
+            self._on_roster(message)
+        except wire.WireError as error:  # its link cannot be reached from here
+            self._complain(peer_id, str(error))
 
     def _answer_removed(self, peer_id: str) -> None:
         seat = self._membership.committed.seat(peer_id)

@@ -111,6 +111,10 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         self.epoch = 0
         """How often the log was truncated or cleared since it was opened."""
         self.durable_index: int = self[-1][1] if self else 0
+        self.hold_index: Callable[[], int | None] = lambda: None
+        """Set by the owner: the members file is not durable yet for what is behind it."""
+        self.has_pending_roster: Callable[[], bool] = lambda: False
+        """Set by the owner: what comes may take a roster back."""
         """Highest index of which this and all entries before it are fsynced."""
         self._marks = files.marks
         self._first_index = files.first_index
@@ -241,6 +245,12 @@ class FileJournal(list[Entry], Journal):  # type: ignore[misc]
         """Term of the entry at `index`; None when it is not in memory or not there yet."""
         position = index - self[0][1]
         return self[position][2] if 0 <= position < len(self) else None
+
+    @property
+    def gated_index(self) -> int:
+        """Up to here entries may be acknowledged, or counted as this node's own."""
+        hold_index = self.hold_index()
+        return self.durable_index if hold_index is None else min(self.durable_index, hold_index)
 
     def forget_applied(self, applied_index: int) -> None:
         """Drop the oldest entries from memory that are over `memory_bytes`, of the applied."""

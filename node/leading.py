@@ -163,7 +163,11 @@ class Leading:
         if "transmission" in message:
             raise Fatal("PySyncObj cuts an entry in pieces: it is larger than a batch may be")
         if "serialized" in message:
-            self._send_what_left_memory(peer_id, self._followers[peer_id].end_index)
+            follower = self._followers[peer_id]
+            # NB: not from what is acknowledged: a peer with a slow disk acknowledges seconds after
+            # it was sent something; what is on its way need not be sent again, least of all as a
+            # snapshot.
+            self._send_what_left_memory(peer_id, max(follower.sent_index, follower.end_index))
             return True
         previous, entries = message["prevLogIdx"], message.get("entries", [])
         if previous is None:
@@ -319,7 +323,7 @@ class Leading:
             self._hand_on(peer_id, follower, is_sign_of_life=False)
 
     def _hand_on(self, peer_id: str, follower: _Follower, *, is_sign_of_life: bool) -> None:
-        index = min(follower.acked_index, self._journal.durable_index)
+        index = min(follower.acked_index, self._journal.gated_index)
         if index > follower.delivered_index or is_sign_of_life:
             follower.delivered_index = max(follower.delivered_index, index)
             self._tell(peer_id, index + 1, reset=False, success=True)

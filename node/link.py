@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from node import wire
 from node.handshake import NONCE_BYTES, Handshake, Refused
@@ -235,6 +235,10 @@ class Link(asyncio.Protocol):
     def buffered_bytes(self) -> int:
         """What is queued and not yet taken by the kernel."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def socket(self) -> Any:
+        """The socket below, for what the kernel knows of it; None when it is gone."""
+        return self._transport.get_extra_info("socket") if self._transport is not None else None
 
     # -- the end ------------------------------------------------------------------------
 

@@ -28,13 +28,15 @@ Proved by: tests/node/test_links.py, tests/node/test_links_tls.py
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from node import wire
-from node.config import Member
+from node.config import Address, Member
 from node.handshake import OURS, Handshake, Versions
 from node.link import HANDSHAKE_S, Link
 from node.logs import EventLog
@@ -46,6 +48,8 @@ __all__ = ["LinkEvents", "Links"]
 HALF_OPEN_MAX: Final = 64
 TLS_PER_SECOND_MAX: Final = 100
 """A peer that is refused each time dials 20 times a second."""
+_RTT_AT: Final = 68
+"""Where tcpi_rtt (u32, microseconds) stands in struct tcp_info, <linux/tcp.h>."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ class Links:
         send_buffer_bytes_max: a peer for which more than this waits loses its link.
         redial_s: pause between two tries to reach a peer that is away.
         versions: what is offered in the hello.
+        listen: where, when it is not our own address, at which a proxy of a laboratory sits.
     """
 
     def __init__(
@@ -88,8 +93,10 @@ class Links:
         tls: PeerTls | None = None,
         send_buffer_bytes_max: int = 1 << 30,
         versions: Versions = OURS,
+        listen: Address | None = None,
     ) -> None:
         self.me = me
+        self._listen = listen or me.peer
         self.epoch = epoch
         self.frame_bytes_max = frame_bytes_max
         self.send_buffer_bytes_max = send_buffer_bytes_max
@@ -120,10 +127,8 @@ class Links:
             OSError: the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        address = self.me.peer
-        self._server = await loop.create_server(
-            lambda: Link(self, None), address.host, address.port
-        )
+        host, port = self._listen.host, self._listen.port
+        self._server = await loop.create_server(lambda: Link(self, None), host, port)
         for member in self.members.values():
             self._begin_to_dial(member)
 
@@ -196,6 +201,19 @@ class Links:
         """Bytes queued to this peer that its kernel has not taken yet."""
         link = self._open.get(peer_id)
         return link.buffered_bytes() if link is not None else 0
+
+    def round_trip_s(self, peer_id: str) -> float | None:
+        """The kernel's smoothed estimate of the way there and back (its own acknowledgements: what
+        the peer's process takes is not in it). None: no link, or a kernel that does not tell."""
+        link = self._open.get(peer_id)
+        plain = link.socket() if link is not None else None
+        if plain is None or not hasattr(socket, "TCP_INFO"):
+            return None
+        try:
+            info = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
+        except OSError:
+            return None
+        return int.from_bytes(info[_RTT_AT : _RTT_AT + 4], sys.byteorder) / 1e6
 
     @property
     def refusals_count(self) -> int:

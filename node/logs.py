@@ -8,9 +8,12 @@
     log.info("leader elected", term=7, leader="n2")
 
 Invariants:
+  A line of a node that takes part says its term and how far it has applied (index), unless it
+  says these itself of something else.
   An event is one line, whatever is in it: line breaks and control characters are escaped.
   Values of keys are never in it: bytes are written as their length, whatever they are
-  (client data is bytes everywhere; what a node says of itself is text and numbers).
+  (client data is bytes everywhere; what a node says of itself is text and numbers); of an error
+  that is neither ours nor the system's only its type and how it came about (`what`, `where`).
   A line of another library (PySyncObj, asyncio) comes out in the same shape, its traceback
   as one field.
 
@@ -18,7 +21,7 @@ A crash loses nothing: each line is written when the event happens, nothing is b
 
 Does not do: rotate or keep files (stderr belongs to whoever started the node), metrics.
 
-Proved by: tests/node/test_logs.py
+Proved by: tests/node/test_logs.py, tests/web/test_canary.py
 """
 
 from __future__ import annotations
@@ -26,12 +29,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TextIO
 
 from node.config_sections import LogSection
+from node.errors import KVError
 
-__all__ = ["EventLog", "configure"]
+__all__ = ["EventLog", "Watch", "configure", "what", "where"]
+
+Watch = Callable[[str, str, dict[str, object]], None]
+"""(level, event, fields that may be shown): called in the thread that says it."""
 
 _LOGGER: Final = logging.getLogger("trimaran")
 _FIELDS: Final = "trimaran_fields"
@@ -44,10 +54,14 @@ class EventLog:
     Several nodes may live in one process: each hands its own EventLog to its rooms.
     """
 
-    __slots__ = ("_node",)
+    __slots__ = ("_node", "place", "watch")
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, watch: Watch | None = None) -> None:
         self._node = node
+        self.watch = watch
+        """Told every event from `info` on, as it is said: the dashboard's list."""
+        self.place: Callable[[], tuple[int, int]] | None = None
+        """(term, applied index) now: what a line says that does not say so itself."""
 
     def debug(self, event: str, **fields: object) -> None:
         """Something that only whoever works on Trimaran wants to know."""
@@ -66,7 +80,18 @@ class EventLog:
         self._say(logging.ERROR, event, fields)
 
     def _say(self, level: int, event: str, fields: dict[str, object]) -> None:
-        if _LOGGER.isEnabledFor(level):
+        is_written = _LOGGER.isEnabledFor(level)
+        is_watched = self.watch is not None and level >= logging.INFO
+        if not (is_written or is_watched):
+            return
+        if self.place is not None and not ("term" in fields and "index" in fields):
+            term, index = self.place()
+            fields = {"term": term, "index": index} | fields
+        if is_watched:
+            assert self.watch is not None
+            shown = {name: _plain(value) for name, value in fields.items()}
+            self.watch(logging.getLevelName(level).lower(), event, shown)
+        if is_written:
             _LOGGER.log(level, "%s", event, extra={_FIELDS: {"node": self._node, **fields}})
 
 
@@ -89,7 +114,9 @@ class _Lines(logging.Formatter):
         }
         fields |= getattr(record, _FIELDS, {"logger": record.name})
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            error = record.exc_info[1]
+            fields["traceback"] = where(error) if error is not None else ""
+            fields["reason"] = what(error) if error is not None else ""
         if self._as_json:
             return json.dumps({name: _plain(value) for name, value in fields.items()})
         return " ".join(f"{name}={_word(_plain(value))}" for name, value in fields.items())
@@ -110,6 +137,21 @@ def configure(section: LogSection, node: str, stream: TextIO | None = None) -> N
     # Libraries are heard from `warning` on: their `info` is about themselves.
     root.setLevel(logging.WARNING)
     _LOGGER.setLevel(section.level.upper())
+
+
+def what(error: BaseException) -> str:
+    """An error as it may be logged: in its own words if it is ours or the system's.
+
+    Of any other the type alone: `invalid literal for int(): b'...'` is somebody's value.
+    """
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, KVError | OSError) else name
+
+
+def where(error: BaseException) -> str:
+    """How it came about: file, line and function of each step, without what was in them."""
+    steps = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(s.filename).name}:{s.lineno} {s.name}" for s in reversed(steps))
 
 
 def _plain(value: object) -> object:

@@ -2,7 +2,8 @@
 
     log     ... [roster@41] ... [roster@57] ...        KIND_CONFIG entries, node.roster
     base    the newest roster known to be committed    members.json
-    pending those behind it in our log                 found again in the journal at boot
+    pending those behind it in our log                 there too; in force again at boot when they
+                                                       are in the journal
     current the last of both: it is in force from the moment its entry is in our log
 
 A roster is in force as soon as it is logged, committed or not, and is taken back when its
@@ -13,18 +14,24 @@ majorities of them share a node. A committed roster that a peer names (`adopt`: 
 snapshot, or when a link opens) is in force at once too: whoever lacks its entry can win no
 election against the majority that has it.
 
-    members.json   {"format": 1, "index": 57, "roster": [...], "seen": {"n2": [0, "5f0c..."]},
-                    "sha256": "..."}      replaced as a whole, durable before it is relied on
+    logged 61 ---> saved as pending ---> committed ---> saved as the base
+               |   hold_index is 60      |
+               +-- until then: nothing   +-- the state may pass 61 at once: a boot whose state is
+                   is acknowledged, or       past 61 finds it among the pending ones, and takes
+                   applied, from 61 on       it for committed, which it then is
 
 Invariants:
   The state machine never gets past a roster that members.json does not hold (`settle` before
-  `apply`), and a snapshot's roster is adopted before the snapshot is installed. So what the
-  state, or the journal cut below it, stands for is never ahead of the members we know.
+  `apply`: it waits in the loop should the gates ever have let something through), and a
+  snapshot's roster is adopted and saved before the snapshot is installed. So what the state, or the
+  journal cut below it, stands for is never ahead of the members we know.
+  What is taken back is saved as well before the state gets to its index: so a pending roster of
+  the file that the state has passed is the one that was committed there.
   A peer is who its seat says: the incarnation of the seat, or else the first one that was
   seen since it was seated. A directory that was wiped is told so, and none of its messages
   counts: it may have forgotten a vote or an acknowledgement (P20).
 
-A crash before a replacement leaves the old file; the entry is still in the journal then.
+A crash before a replacement leaves the old file; the entry was never acknowledged then.
 
 Does not do: change members (node.changes), links, PySyncObj (node.core carries it over).
 
@@ -33,21 +40,16 @@ Proved by: tests/node/test_membership.py, tests/node/test_simulation_members.py
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
 
 from node.entry import Entry, config_payload
-from node.errors import Corrupt, Fatal, Unsupported
+from node.errors import Fatal
+from node.members_file import MembersFile, MembersWriter, Pending
 from node.roster import REMOVED, Roster
-from statemachine.fs import FileSystem, replace_file
+from statemachine.fs import FileSystem
 
-__all__ = ["MEMBERS_FILE", "Membership", "Removed", "read_members_file"]
-
-MEMBERS_FILE: Final = "members.json"
-_FORMAT: Final = 1
+__all__ = ["Membership", "Removed"]
 
 
 class Removed(Fatal):
@@ -65,6 +67,8 @@ class Membership:
         on_settled: called when the roster in force, or one before it, is known to be committed;
             perhaps from within a tick of PySyncObj.
         on_removed: told why, once a committed roster says that we are a member no more.
+        settled_index: what the state holds at boot: all of it was committed.
+        do, on_saved: those of node.members_file.
 
     Raises:
         Corrupt, Unsupported: members.json.
@@ -82,22 +86,30 @@ class Membership:
         on_change: Callable[[], None],
         on_settled: Callable[[], None],
         on_removed: Callable[[str], None],
+        settled_index: int = 0,
+        do: Callable[[Callable[[], None], Callable[[None], None]], None] | None = None,
+        on_saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
-        self._path = path
-        self._disk = disk
         self._term_at = term_at
         self._on_change = on_change
         self._on_settled = on_settled
         self._on_removed = on_removed
+        self._writer = MembersWriter(path, disk, do=do, on_saved=on_saved)
         self._base, self._seen = founding, dict[str, tuple[int, str]]()
-        if disk.exists(path):
-            known, self._seen = read_members_file(path, disk.read_bytes(path))
-            if known.index > 0:  # until the first change the configuration says who they are
-                self._base = known
-        self._pending: list[tuple[int, Roster]] = []
-        """(term, roster) of the entries behind the base, oldest first."""
+        self._saved_pending: tuple[Pending, ...] = ()
+        known = self._writer.read()
+        if known is not None:
+            self._seen, self._saved_pending = known.seen, known.pending
+            passed = [each for _, each in known.pending if each.index <= settled_index]
+            newest = passed[-1] if passed else known.roster
+            if newest.index > 0:  # until the first change the configuration says who they are
+                self._base = newest
+        self._pending: list[Pending] = []
+        """Of the entries behind the base, oldest first."""
+        self._floor = 0
+        """A snapshot that reaches up to here is being installed: see `may_install`."""
         self._linked: dict[str, str] = {}
         """The incarnation that each peer showed on its present link."""
         self.current: Roster = self._base
@@ -137,11 +149,24 @@ class Membership:
     # -- the log ------------------------------------------------------------------------------
 
     def recall(self, entries: Sequence[Entry]) -> None:
-        """At boot: the rosters that the journal holds behind the base."""
-        self.observe(entries)
+        """At boot: the rosters that the journal holds behind the base. The file says the same when
+        this returns."""
+        if self._take_up(entries):
+            self._on_change()
+        if self._saved_pending != tuple(self._pending):
+            self._writer.save_now(self._file())
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Our log may have been truncated, and these entries may have been appended to it."""
+        before = set(self._pending)
+        if self._take_up(entries):
+            changed = before ^ set(self._pending)
+            touched = {each.index for _, each in changed if each.index > self._floor}
+            if touched:
+                self._writer.save(self._file(), min(touched))
+            self._on_change()
+
+    def _take_up(self, entries: Sequence[Entry]) -> bool:
         changed = False
         while self._pending and self._is_gone(*self._pending[-1]):
             self._pending.pop()
@@ -159,13 +184,15 @@ class Membership:
                 changed = True
         if changed:
             self._refresh()
-            self._on_change()
+        return changed
 
     def _is_gone(self, term: int, roster: Roster) -> bool:
         return self._term_at(roster.index) != term
 
     def settle(self, index: int) -> None:
         """All up to `index` is committed: what of it is a roster is durable when this returns."""
+        if not self._writer.is_saved:
+            self._writer.wait(index)
         if not self._pending or self._pending[0][1].index > index:
             return
         self._believe([each[1] for each in self._pending if each[1].index <= index][-1])
@@ -181,8 +208,10 @@ class Membership:
         """A newer roster is committed."""
         was_member = self._base.has(self.node_id)
         self._base = roster
+        was_pending = roster in [each for _, each in self._pending if each.index > self._floor]
         self._pending = [each for each in self._pending if each[1].index > roster.index]
-        self._save()
+        # A pending one is in the file already: the state need not wait until it is there as base.
+        self._writer.save(self._file(), None if was_pending else roster.index)
         self._refresh()
         if was_member and self.is_waiting:
             self._on_removed(
@@ -221,9 +250,13 @@ class Membership:
         since, known = self._seen.get(peer_id, (-1, ""))
         if since != seat.since:
             self._seen[peer_id] = (seat.since, shown)
-            self._save()
-            return True
-        return shown == known
+            self._writer.save(self._file(), None, peer_id)
+            return not self.is_binding(peer_id)
+        return shown == known and not self.is_binding(peer_id)
+
+    def is_binding(self, peer_id: str) -> bool:
+        """Whether it was seen for the first time, and that is not durable yet."""
+        return self._writer.is_binding(peer_id)
 
     def incarnation_of(self, peer_id: str) -> str:
         """Whom the cluster takes for that member; "" when nobody knows yet."""
@@ -241,37 +274,24 @@ class Membership:
 
     # -- disk ---------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        fields: dict[str, Any] = {
-            "format": _FORMAT,
-            "index": self._base.index,
-            "roster": json.loads(self._base.encode()),
-            "seen": {name: list(seen) for name, seen in sorted(self._seen.items())},
-        }
-        fields["sha256"] = _digest(fields)
-        replace_file(self._disk, self._path, [json.dumps(fields, indent=1).encode() + b"\n"])
+    @property
+    def hold_index(self) -> int | None:
+        """Nothing behind this index may be acknowledged or applied yet; None: all may."""
+        return self._writer.hold_index
 
+    def may_install(self, index: int) -> bool:
+        """Whether a snapshot up to `index` may be installed; ask again until it may.
 
-def _digest(fields: dict[str, Any]) -> str:
-    kept = {name: fields[name] for name in ("format", "index", "roster", "seen")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        Its leader has named the newest roster that is committed up to there. So what is pending
+        here up to there was never committed, though the state will have passed it: the file has
+        to forget it first.
+        """
+        if self._floor < index:
+            self._floor = index
+            if self._pending and self._pending[0][1].index <= index:
+                self._writer.save(self._file(), None)
+        return self._writer.is_saved
 
-
-def read_members_file(path: Path, data: bytes) -> tuple[Roster, dict[str, tuple[int, str]]]:
-    """The committed roster, and who was seen, as (since, incarnation) by id.
-
-    Raises:
-        Corrupt, Unsupported: it is not what was written.
-    """
-    try:
-        fields = json.loads(data)
-        if int(fields["format"]) > _FORMAT:
-            raise Unsupported(path, int(fields["format"]), _FORMAT)
-        if fields["sha256"] != _digest(fields):
-            raise ValueError("checksum does not match")
-        payload = json.dumps(fields["roster"], separators=(",", ":")).encode()
-        roster = Roster.decode(payload, int(fields["index"]))
-        seen = {str(name): (int(row[0]), str(row[1])) for name, row in fields["seen"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Corrupt(path, 0, f"not a members file: {error}") from error
-    return roster, seen
+    def _file(self) -> MembersFile:
+        pending = tuple(each for each in self._pending if each[1].index > self._floor)
+        return MembersFile(self._base, self._seen, pending)

@@ -1,7 +1,8 @@
 """What a connection does differently while it is in the middle of something.
 
     MULTI        commands are queued until EXEC; a few are carried out at once
-    SUBSCRIBED   RESP2 with subscriptions: only (UN)SUBSCRIBE, PING, QUIT and RESET
+    SUBSCRIBED   RESP2 with subscriptions or watches: only (UN)SUBSCRIBE, TRI.(UN)WATCH, PING, QUIT
+                 and RESET
 
 `intercept` is asked only while connection.mode is not 0: nearly never.
 
@@ -27,7 +28,7 @@ _QUEUED: Final = b"+QUEUED\r\n"
 _AT_ONCE: Final = frozenset({"exec", "discard", "multi", "quit", "reset"})
 _WHILE_SUBSCRIBED: Final = frozenset(
     {"subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"}
-    | {"ping", "quit", "reset"}
+    | {"ping", "quit", "reset", "tri.watch", "tri.unwatch"}
 )
 _WATCH_INSIDE: Final = error_line("ERR WATCH inside MULTI is not allowed")
 _NOT_INSIDE: Final = error_line("ERR Command not allowed inside a transaction")
@@ -61,5 +62,5 @@ def _queue(connection: Connection, command: Command | bytes, request: Request) -
     if "no_multi" in command.flags or command.kind is Kind.CONTROL:
         transaction.is_spoilt = True
         return _NOT_INSIDE
-    refused = transaction.queue(command, request, connection.frontend.entry_bytes_max)
+    refused = transaction.queue(command, request, connection.frontend.config.limits)
     return _QUEUED if refused is None else refused

@@ -13,8 +13,9 @@ While nobody listens the replica notes no changes at all, so this costs nothing.
 
 Invariants: a message is delivered after the tick that applied it and before the publisher is
 answered. Nothing is kept: who was not there, whose node was down or took a snapshot
-instead of the log, does not get it. A client that does not read is cut off at
-client.output_buffer_bytes_max.
+instead of the log, does not get it. A client that does not read loses its subscriptions when more
+would wait for it than client.output_buffer_bytes_max: a message of the channel
+__trimaran__:cancelled says so behind what it was told, and `unsubscribe` for each of them.
 
 A crash loses the subscriptions with their connections.
 
@@ -32,7 +33,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from node.glob import compile_glob
-from node.replies import bulk
+from node.replies import bulk, integer
 
 if TYPE_CHECKING:
     from node.backend import Backend
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from statemachine.keyspace import Change
 
 __all__ = ["PubSub", "event_flags", "shown_flags"]
+
+CANCELLED: Final = b"__trimaran__:cancelled"
+_TOO_SLOW: Final = b"more than client.output_buffer_bytes_max waits to be read"
 
 # Which letter of notify-keyspace-events an event belongs to: g generic, $ strings, x expired.
 _GENERIC: Final = frozenset({"del", "expire", "persist", "rename_from", "rename_to", "copy_to"})
@@ -154,10 +158,30 @@ class PubSub:
                 self._notify(event, words)
         outbox, self._outbox = self._outbox, {}
         for connection, messages in outbox.items():
+            data = b"".join(messages)
+            if connection.is_full:
+                waiting_bytes = connection.unsent_bytes() + len(data)
+                if waiting_bytes > connection.frontend.output_bytes_max:
+                    data = self._cancel(connection)
             try:
-                connection.push(b"".join(messages))
+                connection.push(data)
             except Exception:  # noqa: BLE001 - it costs that client its connection, not the replica
                 connection.frontend.disconnect(connection)
+
+    def _cancel(self, connection: Connection) -> bytes:
+        """It does not read what it is told: it is told nothing more, and that this is so, in the
+        words that a client knows, behind a message that says why."""
+        kinds = (
+            (b"unsubscribe", list(connection.channels)),
+            (b"punsubscribe", list(connection.patterns)),
+            (b"sunsubscribe", list(connection.shards)),
+        )
+        head = b">3\r\n" if connection.protocol >= 3 else b"*3\r\n"
+        told = [
+            head + bulk(word) + bulk(name) + integer(0) for word, names in kinds for name in names
+        ]
+        self.leave(connection)
+        return push(connection, b"message", CANCELLED, _TOO_SLOW) + b"".join(told)
 
     def _notify(self, event: str, keys: Sequence[bytes]) -> None:
         letter = "x" if event == "expired" else "g" if event in _GENERIC else "$"

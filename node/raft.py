@@ -136,7 +136,7 @@ class Replica(SyncObj):  # type: ignore[misc]
         last_index = self._journal.last_index
         commit_index: int = self.raftCommitIndex
         if self._shows_durable_alone:
-            return min(last_index, max(self._journal.durable_index, commit_index))
+            return min(last_index, max(self._journal.gated_index, commit_index))
         return last_index
 
     @replicated  # type: ignore[untyped-decorator]
@@ -263,6 +263,11 @@ class Raft:
             pair = [(NOOP_COMMAND, index, last.term) for index in (last.index - 1, last.index)]
         else:
             pair = self.journal[:2]
+        if len(pair) == 2 and pair[1][1] <= last.index:
+            # What the state holds is committed. From 1 (P14) a leader would count its way up to
+            # here, index by index: for ever, in a log that begins behind a gap (node.founding).
+            replica = self._replica
+            replica._SyncObj__raftCommitIndex = max(replica.raftCommitIndex, pair[1][1])
         return pair[1], pair[0], set()
 
     def _on_role(self, old: int, new: int) -> None:
@@ -347,12 +352,17 @@ class Raft:
         return self.transport.send_frame(peer_id, frame)
 
     def is_caught_up(self) -> bool:
-        """Whether this node has a leader and has applied all that it knows to be committed."""
-        if self.applied_index() < self.commit_index() or self.leader_id() is None:
+        """Whether this node has a leader, and has applied all that is committed there.
+
+        The last of it is an entry of the leader's term: a follower that has nothing yet would
+        take the little that it knows for everything.
+        """
+        commit = self.commit_index()
+        if self.applied_index() < commit or self.leader_id() is None:
             return False
-        if self.is_leader():
-            return self.committed_in_term() is not None
-        return self.transport.following.verified_index > 0
+        if not self.is_leader() and commit < self.transport.following.announced_commit:
+            return False
+        return self.committed_in_term() is not None
 
     def takes_batches(self) -> bool:
         """Whether a batch may be proposed: there is a leader, no hand-over is under way, and this
@@ -490,7 +500,7 @@ class Raft:
             journal.setCurrentTerm(*vote)  # what PySyncObj will write once more, and change nothing
         # Its first entry must not come to stand behind one that is not durable.
         self._stands_alone = not (
-            journal.term_is_durable and journal.durable_index >= journal.last_index
+            journal.term_is_durable and journal.gated_index >= journal.last_index
         )
         return not self._stands_alone
 

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from node import wire
 from node.errors import Fatal, Unavailable
-from node.logs import EventLog
+from node.logs import EventLog, what, where
 
 if TYPE_CHECKING:
     from node.elections import Quorum
@@ -265,7 +265,7 @@ class Reads:
         except Fatal:
             raise
         except Exception as error:  # noqa: BLE001 - logged, and the others are told
-            self._log.error("an answer failed", reason=repr(error))
+            self._log.error("an answer failed", reason=what(error), traceback=where(error))
 
     def advance(self) -> None:
         """Commit or applied index moved: serve and begin what waited for that."""

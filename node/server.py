@@ -105,6 +105,7 @@ class Server:
             ssl=self._tls,
         )
         self._timer = loop.call_later(TICK_S, self._tick)
+        self._frontend.watches.call_soon = loop.call_soon
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -179,7 +180,9 @@ class _Protocol(asyncio.Protocol):
 
     def _connect(self, stream: asyncio.Transport) -> Connection:
         peer, local = stream.get_extra_info("peername"), stream.get_extra_info("sockname")
-        return self._frontend.connect(_address(peer), _address(local))
+        connection = self._frontend.connect(_address(peer), _address(local))
+        connection.unsent_bytes = stream.get_write_buffer_size
+        return connection
 
     def data_received(self, data: bytes) -> None:
         if self._session is not None and self._linger is None:
@@ -218,7 +221,7 @@ class _Protocol(asyncio.Protocol):
             return
         session.connection.idle_s += 1
         limit_s = self._frontend.idle_timeout_s
-        if limit_s and session.connection.idle_s > limit_s and not session.connection.subscriptions:
+        if limit_s and session.connection.idle_s > limit_s and not session.connection.is_listening:
             self.abort()
 
     def abort(self) -> None:

@@ -29,7 +29,9 @@ from node.roster import REMOVED
 from node.transfer import Transfer
 from node.upkeep import Upkeep
 from statemachine import FileStateMachine
-from statemachine.commands import BatchBuilder
+from statemachine.commands import BatchBuilder, SnapshotMetadata
+from statemachine.fs import ReadFile
+from statemachine.history import History
 from statemachine.keyspace import Change
 
 if TYPE_CHECKING:
@@ -71,9 +73,13 @@ class Service:
         self.submit = batches.submit
         self.now_ms = raft.now_ms
         self._told: Callable[[Sequence[Change]], None] | None = None
+        self._followers: dict[Callable[[], None], None] = {}
+        self.reads_total = dict.fromkeys(Level, 0)
+        """Runs of reads that were asked for, by level."""
 
     def read(self, level: Level, waiter: Waiter) -> None:
         """Grant a read, or send the client to the leader."""
+        self.reads_total[level] += 1
         moved = self.redirect() if level is not Level.EVENTUAL else None
         if moved is not None:
             waiter.fail(moved)
@@ -96,6 +102,25 @@ class Service:
         if changes and self._told is not None:
             self.machine.changes = []
             self._told(changes)
+        for follower in list(self._followers):
+            follower()
+
+    def watch(self, told: Callable[[], None], *, on: bool) -> None:
+        """Call `told` after each tick that may have applied something, or no more."""
+        if on:
+            self._followers[told] = None
+        else:
+            self._followers.pop(told, None)
+
+    @property
+    def history(self) -> History:
+        """What was done lately."""
+        return self.machine.history
+
+    @property
+    def applied_index(self) -> int:
+        """Of the last entry that this node has applied."""
+        return self.machine.last_applied.index
 
     def redirect(self) -> NotLeader | None:
         """With client.on_follower = "redirect": where clients are to go, if not here."""
@@ -178,6 +203,10 @@ class Service:
     def snapshot(self, waiter: Waiter) -> None:
         """Make a snapshot; the waiter gets [b"index-term"]."""
         self._upkeep.snapshot(waiter)
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        """The newest snapshot in its own place, to be read; the caller closes it."""
+        return self.machine.open_snapshot()
 
     def digest(self) -> tuple[int, str]:
         """Index of the last batch applied, and SHA-256 (hex) of the whole state."""

@@ -18,6 +18,8 @@ Invariants:
   - a snapshot is installed only when its SHA-256 checks out, only behind what is applied here,
     and all at once (statemachine); PySyncObj then starts its log anew at its index (P8, P15);
   - while a stream runs the peer gets heartbeats, no entries;
+  - none is begun with for which there is no room on the disk: its beginning is not answered until
+    there is. The leader waits (the stream costs it an open file), and says nothing twice;
   - one snapshot is received at a time; the syncs at its end and its installation are done in
     threads, while the old state serves on; who begins another meanwhile waits for its answer.
 
@@ -91,6 +93,8 @@ class Snapshots:
         follow: told (peer, term) of a leader's message; whether it is a leader of ours.
         installed: told (peer, term, index) when a snapshot is in place.
         announce: called before a stream to a peer begins: it has to know the members first.
+        room_bytes: how much may be written at present.
+        may_install: told the snapshot's index: whether all that has to be durable before is.
     """
 
     def __init__(
@@ -106,10 +110,14 @@ class Snapshots:
         worker: Worker,
         log: EventLog,
         announce: Callable[[str], None] = lambda peer_id: None,
+        room_bytes: Callable[[], int] = lambda: 1 << 62,
+        may_install: Callable[[int], bool] = lambda index: True,
     ) -> None:
         self._machine = machine
         self._worker = worker
         self._announce = announce
+        self._room_bytes = room_bytes
+        self._may_install = may_install
         self._links = links
         self._journal = journal
         self._term = term
@@ -128,7 +136,9 @@ class Snapshots:
         """Received and synced; its installation waits until the state machine is free."""
         self._installing: _Incoming | None = None
         self._held: tuple[Any, ...] | None = None
-        """The beginning of a stream that came while another snapshot was being synced."""
+        """The beginning of a stream that came while another snapshot was being synced, or for
+        which there is no room."""
+        self._lacks_room = False
         self._closed = False
 
     # -- leader ---------------------------------------------------------------------------
@@ -285,6 +295,7 @@ class Snapshots:
         if self._is_finishing:
             self._held = (peer_id, term, number, index, index_term, size, checksum)
             return
+        self._held = None
         if index <= self._settled_index():
             self._ack(peer_id, number, 0, done=True)  # a late stream: we are past it
             return
@@ -294,6 +305,9 @@ class Snapshots:
         stream = self._incoming
         if stream is None or stream.metadata != metadata:
             self._drop_incoming()
+            if self._is_too_large(size):
+                self._held = (peer_id, term, number, index, index_term, size, checksum)
+                return
             receiver = self._machine.snapshot_receiver()
             receiver.begin(metadata)
             self._incoming = stream = _Incoming(metadata, receiver)
@@ -301,6 +315,18 @@ class Snapshots:
         if stream.received_bytes:
             self._log.info("snapshot stream goes on", peer=peer_id, bytes=stream.received_bytes)
         self._ack(peer_id, number, stream.received_bytes, done=False)
+
+    def _is_too_large(self, size_bytes: int) -> bool:
+        room_bytes = self._room_bytes()
+        lacks, lacked = size_bytes > room_bytes, self._lacks_room
+        self._lacks_room = lacks
+        if lacks and not lacked:
+            self._log.error(
+                "no room for a snapshot", reason=f"it has {size_bytes} bytes, {room_bytes} are free"
+            )
+        elif lacked and not lacks:
+            self._log.info("there is room for a snapshot again", free_bytes=room_bytes)
+        return lacks
 
     def _ack(self, peer_id: str, number: int, received_bytes: int, *, done: bool) -> None:
         self._links.send(peer_id, wire.encode(wire.SNAPSHOT_ACK, number, received_bytes, done))
@@ -346,9 +372,18 @@ class Snapshots:
             self.tick()
 
     def tick(self) -> None:
-        """Go on with an installation: begin it when the state machine is free, or see it done."""
+        """Go on with an installation: begin it when the state machine is free, or see it done;
+        and with a stream that has waited for room."""
+        if self._held is not None and self._lacks_room and not self._is_finishing:
+            # NB: looked at first. What was said long ago is no sign that its leader still lives.
+            if not self._is_too_large(self._held[5]):
+                held, self._held = self._held, None
+                self._on_begin(*held)
+            return
         if self._ready is not None:
             stream, directory = self._ready
+            if not self._may_install(stream.metadata.last_included.index):
+                return
             try:
                 if not self._machine.start_install(stream.metadata, directory):
                     return  # an image is being written: next time

@@ -15,7 +15,7 @@ neither (PING, TIME, CLIENT ...) are carried out when the reply is made.
 A transaction without writes needs no log: it is one read, granted once, at one moment; its watches
 are looked at in the same moment.
 
-Invariants: bounded: QUEUED_COMMANDS_MAX, and limits.entry_bytes_max together; past either
+Invariants: bounded: limits.multi_commands_max, and limits.entry_bytes_max together; past either
 the transaction is refused as a whole. A mistake that is found while queueing spoils all of it
 (EXECABORT); one that shows when it runs is that command's own reply, and the others run.
 
@@ -28,20 +28,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from node.backend import Machine
 from node.commands.keys import KEYS_MAX, SCAN_KEYS_MAX, scan_place
 from node.commands.spec import Command, Control, Kind, Plan, first_key, keys_of
+from node.config_limits import LimitsSection
 from node.connection import Connection
 from node.replies import NIL_ARRAY, error_line, refusal_line
 from node.resp import Request
 from statemachine.commands import BatchBuilder, WriteCommand
 from statemachine.store import Fetched, Refusal
 
-__all__ = ["QUEUED_COMMANDS_MAX", "Transaction", "revision_of"]
+__all__ = ["Seen", "Transaction", "revision_of"]
 
-QUEUED_COMMANDS_MAX: Final = 4_096
 
 # What the reply of one command is made of: the results of all slots -> bytes.
 _Step = Callable[[Any, int], bytes]
@@ -56,21 +56,25 @@ class Transaction:
     is_spoilt: bool = False
     """A command was refused while queueing: EXEC will be, too."""
 
-    def queue(self, command: Command, request: Request, bytes_max: int) -> bytes | None:
+    def queue(self, command: Command, request: Request, limits: LimitsSection) -> bytes | None:
         """Add one. None: done; else the reply that says why not."""
         self.bytes_count += sum(map(len, request)) + 16 * len(request)
-        if len(self.queued) >= QUEUED_COMMANDS_MAX:
-            self.is_spoilt = True
-            return error_line(f"ERR transaction of more than {QUEUED_COMMANDS_MAX} commands")
-        if self.bytes_count > bytes_max:
+        if len(self.queued) >= limits.multi_commands_max:
             self.is_spoilt = True
             return error_line(
-                f"ERR transaction of more than limits.entry_bytes_max ({bytes_max} bytes)"
+                f"ERR transaction of more than limits.multi_commands_max "
+                f"({limits.multi_commands_max} commands)"
+            )
+        if self.bytes_count > limits.entry_bytes_max:
+            self.is_spoilt = True
+            return error_line(
+                f"ERR transaction of more than limits.entry_bytes_max "
+                f"({limits.entry_bytes_max} bytes)"
             )
         self.queued.append((command, request))
         return None
 
-    def execute(self, connection: Connection, watches: dict[bytes, int]) -> bytes | Control:
+    def execute(self, connection: Connection, watches: dict[bytes, Seen]) -> bytes | Control:
         """What EXEC is to do, or its reply where that is known at once."""
         kinds = {command.kind for command, _ in self.queued}
         keys = (first_key(command, request) for command, request in self.queued)
@@ -86,15 +90,15 @@ class Transaction:
             )
         return self._read(connection, {})
 
-    def _read(self, connection: Connection, watches: dict[bytes, int]) -> bytes:
+    def _read(self, connection: Connection, watches: dict[bytes, Seen]) -> bytes:
         """Answer from the machine, at this moment."""
         machine = connection.machine
-        if any(revision_of(machine, key) != revision for key, revision in watches.items()):
+        if not all(machine.is_unchanged(key, *seen) for key, seen in watches.items()):
             return NIL_ARRAY[connection.protocol]
         return _joined([_answer(connection, command, request) for command, request in self.queued])
 
     def _write(
-        self, connection: Connection, watches: dict[bytes, int], key: bytes | None
+        self, connection: Connection, watches: dict[bytes, Seen], key: bytes | None
     ) -> Control:
         builder = BatchBuilder()
         steps: list[_Step] = []
@@ -106,7 +110,8 @@ class Transaction:
             connection.collector = None
         operation = WriteCommand.Transaction(
             watches=[
-                WriteCommand.Watch(key=key, revision=revision) for key, revision in watches.items()
+                WriteCommand.Watch(key=key, revision=revision, seen=None if revision else index)
+                for key, (revision, index) in watches.items()
             ],
             commands=builder.command_list(),
         )
@@ -127,6 +132,10 @@ class Transaction:
             return _joined([step(results, connection.protocol) for step in steps])
 
         return Control(start, reply, key)
+
+
+Seen = tuple[int, int]
+"""What WATCH saw: the key's revision, 0 if it was not there, and the index at which that was so."""
 
 
 def revision_of(machine: Machine, key: bytes) -> int:
@@ -193,7 +202,20 @@ def _answer(
     finally:
         connection.machine = machine
     assert isinstance(reply, bytes), command.name
+    if connection.tracking is not None and command.kind is Kind.READ:
+        _note_read(connection, keys_of(command, request), is_past=isinstance(fetched, Fetched))
     return reply
+
+
+def _note_read(connection: Connection, keys: list[bytes], *, is_past: bool) -> None:
+    """For CLIENT TRACKING."""
+    tracking = connection.tracking
+    assert tracking is not None
+    if not is_past:
+        connection.frontend.tracker.note(connection, keys)
+    elif keys and not tracking.broadcast:
+        # NB: what was applied behind the transaction was told before its reply is made: too early.
+        connection.frontend.tracker.tell(connection, keys)
 
 
 def _joined(replies: list[bytes]) -> bytes:

@@ -8,6 +8,7 @@
     reads             node.reads
     snapshots         node.snapshots (PySyncObj's own transfer is not used: P8)
     forward           a peer's batch for the leader
+    outcome           what came of a batch that its origin has skipped: node.outcomes
     anything else     refused (P3, P5)
 
 No bytes of a peer stop this node. What cannot be true is a WireError, which costs the peer its
@@ -44,6 +45,7 @@ from node.logs import EventLog
 
 if TYPE_CHECKING:
     from node.elections import Elections
+    from node.outcomes import Outcomes
     from node.reads import Reads
     from node.snapshots import Snapshots
 
@@ -143,13 +145,19 @@ class FencedTransport(Transport):  # type: ignore[misc]
         )
 
     def bind(
-        self, state: RaftState, elections: Elections, reads: Reads, snapshots: Snapshots
+        self,
+        state: RaftState,
+        elections: Elections,
+        reads: Reads,
+        snapshots: Snapshots,
+        outcomes: Outcomes,
     ) -> None:
         """Introduce the neighbours."""
         self._state = state
         self._elections = elections
         self._reads = reads
         self._snapshots = snapshots
+        self._outcomes = outcomes
         self.leading.bind(state, snapshots)
         self.following.bind(state, elections)
 
@@ -259,6 +267,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
             self._reads.on_grant(peer_id, *message[1:])
         elif kind in (wire.SNAPSHOT_BEGIN, wire.SNAPSHOT_CHUNK, wire.SNAPSHOT_ACK):
             self._snapshots.receive(peer_id, message)
+        elif kind == wire.OUTCOME_ASK:
+            self._outcomes.on_ask(peer_id, *message[1:])
+        elif kind == wire.OUTCOME:
+            self._outcomes.on_answer(peer_id, *message[1:])
         else:
             self._on_election(peer_id, message)
 
@@ -336,6 +348,10 @@ class FencedTransport(Transport):  # type: ignore[misc]
         self._elections.release()
         for peer_id, term in self._elections.early_votes():
             self._on_vote(peer_id, term)
+        self.on_gate()
+
+    def on_gate(self) -> None:
+        """The gate of acknowledgements has moved."""
         if self._state.is_leader():
             self.leading.on_durable()
         else:

@@ -28,12 +28,12 @@ from pathlib import Path
 
 from node.errors import Fatal
 from node.journal_files import JournalFiles
-from node.membership import MEMBERS_FILE, read_members_file
+from node.members_file import MEMBERS_FILE, read_members_file
 from node.term_file import TERM_MAGIC, TermFile, dump_term
 from statemachine import dump as state_dump
 from statemachine.fs import Disk, LogFile
 
-__all__ = ["dump", "verify"]
+__all__ = ["UntouchedDisk", "dump", "verify"]
 
 
 def dump(path: Path) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _members_problems(directory: Path) -> list[str]:
 
 def _journal_problems(directory: Path) -> list[str]:
     journal = directory / "journal"
-    disk = _Untouched()
+    disk = UntouchedDisk()
     if not disk.exists(journal):
         return [f"{journal} is not there"]
     problems = []
@@ -102,7 +102,7 @@ def _journal_problems(directory: Path) -> list[str]:
     return problems
 
 
-class _Untouched(Disk):
+class UntouchedDisk(Disk):
     """The real disk to read from; what a start would mend on it (a torn tail) is not done."""
 
     def open_log(self, path: Path, *, create: bool) -> LogFile:

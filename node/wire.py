@@ -27,6 +27,8 @@
     30    incarnation   of the sender's data directory: the first message on a link
     31    roster        index, roster: committed, as the sender knows it (node.membership)
     32    stranger      the sender's roster's index, the incarnation that it knows in our place
+    33    outcome_ask   origin of the sender, epoch, sequence: a batch whose results it skipped
+    34    outcome       epoch, sequence, results (node.results; empty: gone)
 
 Nothing pickled crosses (P11): msgpack gives numbers, bytes, strings, booleans, lists and
 no objects. Every field of every message is checked against its shape before the message is
@@ -62,6 +64,7 @@ PRE_VOTE, PRE_GRANT, HIGHER_TERM, TIMEOUT_NOW, FORWARD = 8, 9, 10, 11, 12
 READ_PROBE, READ_ECHO, READ_ASK, READ_GRANT = 13, 14, 15, 16
 SNAPSHOT_BEGIN, SNAPSHOT_CHUNK, SNAPSHOT_ACK = 17, 18, 19
 INCARNATION, ROSTER, STRANGER = 30, 31, 32
+OUTCOME_ASK, OUTCOME = 33, 34
 
 _COUNT_MAX: Final = (1 << 63) - 1
 Message = list[Any]
@@ -140,6 +143,10 @@ def _is_incarnation(value: object) -> bool:
     return type(value) is str and 0 < len(value) <= 63
 
 
+def _is_origin(value: object) -> bool:
+    return type(value) is bytes and 0 < len(value) <= 127
+
+
 HELLO_FIELDS_MIN: Final = 5
 """Of the first hello there ever was."""
 Check = Callable[[object], bool]
@@ -169,6 +176,8 @@ _SHAPES: Final[dict[int, tuple[Check, ...]]] = {
     INCARNATION: (_is_incarnation,),
     ROSTER: (_is_count, _is_roster),
     STRANGER: (_is_count, _is_incarnation),
+    OUTCOME_ASK: (_is_origin, _is_count, _is_count),
+    OUTCOME: (_is_count, _is_count, _is_bytes),
 }
 
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack

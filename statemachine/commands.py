@@ -45,6 +45,7 @@ from statemachine.proto import trimaran_pb2 as pb
 __all__ = [
     "BATCH_HEADER",
     "BATCH_VERSION",
+    "LEASE_ID_MAX",
     "ORIGIN_BYTES_MAX",
     "TIME_MS_MAX",
     "BatchBuilder",
@@ -70,8 +71,8 @@ WriteCommand = pb.WriteCommand
 Condition = pb.Condition
 ExpireCondition = pb.ExpireCondition
 
-BATCH_VERSION: Final = 2
-"""2: transactions, and the operations from InsertMany on."""
+BATCH_VERSION: Final = 3
+"""2: transactions, and the operations from InsertMany on. 3: leases of many keys, Watch.seen."""
 BATCH_HEADER: Final = struct.Struct("<BBHQQQ")
 assert BATCH_HEADER.size == 28  # the picture above
 _NOW_MS: Final = struct.Struct("<Q")
@@ -80,6 +81,8 @@ _NOW_MS_OFFSET: Final = 4
 ORIGIN_BYTES_MAX: Final = 255
 TIME_MS_MAX: Final = 2**63 - 1
 """The last moment there is, for the clock and for deadlines: a signed 64-bit count, as in Redis."""
+LEASE_ID_MAX: Final = 2**63 - 1
+"""A signed 64-bit number, as RESP has it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -154,11 +154,24 @@ def _image_lines(disk: FileSystem, path: Path) -> Iterator[str]:
     yield "terms " + (" ".join(f"{first}@{term}" for first, term in image.runs) or "none")
     for origin, (epoch, sequence) in sorted(parts.origins.items()):
         yield f"origin {_show(origin)} epoch={epoch} sequence={sequence}"
+    grants, removals = parts.grants, parts.removals
+    for serial, grant in grants.by_serial.items():
+        yield (
+            f"lease {grant.id} serial={serial} ttl_ms={grant.ttl_ms} "
+            f"deadline_ms={grant.deadline_ms}"
+        )
+    if grants.last_serial or removals.floor or removals.revisions:
+        yield (
+            f"last_serial={grants.last_serial} removals={len(removals.revisions)} "
+            f"floor={removals.floor}"
+        )
     for key in columns.order:
         line = f"{_show(key)}={_show(columns.values[key])}"
-        line += f" created={columns.created[key]} modified={columns.modified[key]}"
-        deadline_ms = columns.deadlines.get(key)
-        yield line if deadline_ms is None else f"{line} deadline_ms={deadline_ms}"
+        line += f" created={columns.made(key)} modified={columns.modified[key]}"
+        due = columns.deadlines.get(key)
+        if due is not None:
+            line += f" deadline_ms={due}" if due >= 0 else f" lease_serial={-due}"
+        yield line
     yield f"sha256={image.checksum.hex()} size_bytes={image.size_bytes}"
 
 

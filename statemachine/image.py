@@ -5,7 +5,7 @@
     | magic | version | 0  | last index | last term | clock ms | keys | leases | 0  | crc32c|
     | 8     | u32     | u32| u64        | u64       | u64      | u64  | u64    | u32| u32   |
     +-------+---------+----+------------+-----------+----------+------+--------+----+-------+
-    | block META | block ENTRIES | block ENTRIES | ... | block FOOTER                       |
+    | block META | block LEASES | ... | block ENTRIES | block ENTRIES | ... | block FOOTER |
 
     block   0        4        8      9    12      16       16+n
             +--------+--------+------+----+-------+- - - - -+    crc32c covers 4 .. 16+n
@@ -13,10 +13,15 @@
             | u32    | u32    | u8   | 3  | u32   | n bytes |
             +--------+--------+------+----+-------+- - - - -+
 
-    META 1      msgpack [[[first index, term] ...], [[origin, epoch, last sequence] ...]]
+    META 1      msgpack [[[first index, term] ...], [[origin, epoch, last sequence] ...],
+                [last serial, floor], checksums, revisions]: the last serial of a lease that holds
+                keys (grants.py); and the keys that went lately, oldest first (removals.py)
+    LEASES 4    msgpack [serials, ids, ttls, deadlines]: columns; `count` leases, serials ascending
+                through all blocks
     ENTRIES 2   msgpack [keys, values, created, modified, positions, deadlines]: columns; the key
-                at positions[i] has the deadline deadlines[i]; `count` keys, in ascending order,
-                all behind those of the block before
+                at positions[i] has the deadline deadlines[i], or hangs on the lease with the
+                serial -deadlines[i]; `count` keys, in ascending order, all behind those of the
+                block before
     FOOTER 3    u64 keys | u64 leases | SHA-256 of every byte before this block
 
 Integers outside msgpack are little-endian. Columns: one call then makes a thousand objects. In
@@ -27,7 +32,8 @@ its own); a body is at most BODY_BYTES_MAX, checked before anything is allocated
 the last byte of the file; the counts of header, blocks and footer agree.
 
 Nothing here may be missing: an image is written to a temporary name and synced before it is
-renamed, so anything that does not check out is Corrupt. A newer version is Unsupported.
+renamed, so anything that does not check out is Corrupt. A newer version is Unsupported; version 2
+is read.
 
 What it does not do: open or name files, or judge the values: Store.restore and LogTerms do.
 
@@ -50,13 +56,16 @@ import msgpack
 
 from statemachine.commands import LogId
 from statemachine.frame import PAYLOAD_BYTES_MAX
+from statemachine.grants import GrantParts
 from statemachine.layer import Columns
 from statemachine.store import StoreParts
 
 __all__ = ["BLOCK_BYTES_MAX", "IMAGE_MAGIC", "IMAGE_VERSION", "Image", "ImageWriter"]
 
 IMAGE_MAGIC: Final = b"TRIMIMG\0"
-IMAGE_VERSION: Final = 2
+IMAGE_VERSION: Final = 3
+IMAGE_VERSION_OLDEST: Final = 2
+"""It had no leases that hold keys, and did not know what went lately."""
 BLOCK_BYTES_MAX: Final = 1024 * 1024
 BODY_BYTES_MAX: Final = 2 * PAYLOAD_BYTES_MAX
 """No key and value together come near: both travelled in one payload."""
@@ -73,9 +82,12 @@ FOOTER: Final = struct.Struct("<QQ32s")
 META: Final = 1
 ENTRIES: Final = 2
 FOOT: Final = 3
+LEASES: Final = 4
 
 STEP_KEYS: Final = 1024
 """Keys taken at once: another thread waits well under a millisecond for its turn."""
+_LEASES_MAX: Final = 8 * 1024
+"""In one block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +133,22 @@ class ImageWriter:
         yield head + CRC.pack(google_crc32c.value(head))
         origins = [[origin, *place] for origin, place in sorted(parts.origins.items())]
         runs = [list(run) for run in image.runs]
-        yield _block(META, 0, msgpack.packb([runs, origins]))
+        grants, removals = parts.grants, parts.removals
+        numbers = [grants.last_serial, removals.floor]
+        checksums, revisions = list(removals.revisions), list(removals.revisions.values())
+        meta = [runs, origins, numbers, checksums, revisions]
+        yield _block(META, 0, msgpack.packb(meta))
+        yield from _lease_blocks(grants)
         yield from _entry_blocks(parts.columns)
         # The digest so far covers exactly what was yielded: `chunks` counts before it asks on.
         yield _block(FOOT, 0, FOOTER.pack(*counts, self._sha256.digest()))
+
+
+def _lease_blocks(grants: GrantParts) -> Iterator[bytes]:
+    left = iter(grants.by_serial.items())
+    while step := list(islice(left, _LEASES_MAX)):
+        rows = [(serial, each.id, each.ttl_ms, each.deadline_ms) for serial, each in step]
+        yield _block(LEASES, len(step), msgpack.packb(list(map(list, zip(*rows, strict=True)))))
 
 
 def _entry_blocks(columns: Columns) -> Iterator[bytes]:
@@ -141,8 +165,8 @@ def _entry_blocks(columns: Columns) -> Iterator[bytes]:
 
 
 def _entry_block(columns: Columns, keys: list[bytes], values: list[bytes]) -> bytes:
-    created = list(map(columns.created.__getitem__, keys))
     modified = list(map(columns.modified.__getitem__, keys))
+    created = list(map(columns.created.get, keys, modified))
     deadlines = columns.deadlines
     positions = [at for at, key in enumerate(keys) if key in deadlines] if deadlines else []
     leased = [deadlines[keys[at]] for at in positions]

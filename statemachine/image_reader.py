@@ -1,6 +1,6 @@
 """Reads an image, front to back, and believes nothing that does not check out.
 
-    header -> META -> ENTRIES ... -> FOOTER -> columns      (the bytes: image.py)
+    header -> META -> LEASES ... -> ENTRIES ... -> FOOTER -> parts      (the bytes: image.py)
       every block by its CRC, every count against the header, the whole by the footer's SHA-256
 
 One million keys of 256 bytes take about a second. Of a large file the SHA-256 is computed in a
@@ -15,7 +15,7 @@ Proved by: tests/statemachine/test_image.py, tests/statemachine/test_damaged_byt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from operator import lt
@@ -28,6 +28,7 @@ import msgpack
 from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Unsupported
 from statemachine.fs import ReadFile
+from statemachine.grants import Grant, GrantParts
 from statemachine.image import (
     BLOCK,
     BODY_BYTES_MAX,
@@ -39,17 +40,24 @@ from statemachine.image import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
+    IMAGE_VERSION_OLDEST,
+    LEASES,
     META,
     STEP_KEYS,
     Image,
 )
 from statemachine.layer import Columns
+from statemachine.removals import RemovalParts
 from statemachine.store import StoreParts
 
 __all__ = ["read_image"]
 
 _THREAD_BYTES_MIN: Final = 1024 * 1024
 """Below this a thread costs more than it saves."""
+
+
+_Meta = tuple[list[tuple[int, int]], dict[bytes, tuple[int, int]], int, RemovalParts]
+"""Term runs, origins, the last serial of a lease, removals."""
 
 
 class _Sha256:
@@ -107,19 +115,25 @@ class _ImageReader:
         self._sha256 = _Sha256(threaded=file.size_bytes >= _THREAD_BYTES_MIN)
         self._sha256_before = b""  # Of all before the footer, once that was read.
         self._values: dict[bytes, bytes] = {}
-        self._created: list[int] = []
+        self._created: dict[bytes, int] = {}
         self._modified: list[int] = []
         self._deadlines: dict[bytes, int] = {}
         self._last_key: bytes | None = None
+        self._grants: dict[int, Grant] = {}
+        self._last_serial = 0  # Of those that were read.
+        self._version = IMAGE_VERSION
 
     def read(self, check: Callable[[], None]) -> Image:
         last, clock_ms, key_count, lease_count = self._read_header()
-        runs, origins = self._read_meta()
+        runs, origins, last_serial, removals = self._read_meta()
         while True:
             check()
             kind, count, body = self._read_block()
             if kind == FOOT:
                 break
+            if kind == LEASES and not self._values:
+                self._add_leases(count, last_serial, self._columns(body, 4))
+                continue
             if kind != ENTRIES:
                 raise self._corrupt(f"block of kind {kind} among the entries")
             self._add_entries(count, self._columns(body, 6))
@@ -131,10 +145,10 @@ class _ImageReader:
             raise self._corrupt("footer does not match what stands before it")
         if self._next_bytes != self._file.size_bytes:
             raise self._corrupt("there are bytes behind the footer")
-        created = self._column(self._created, check)
         modified = self._column(self._modified, check)
-        columns = Columns.of(self._values, created, modified, self._deadlines)
-        parts = StoreParts(columns, clock_ms, origins)
+        columns = Columns.of(self._values, modified, self._created, self._deadlines)
+        grants = GrantParts(last_serial, self._grants)
+        parts = StoreParts(columns, clock_ms, origins, grants, removals)
         return Image(last, runs, parts, self._next_bytes, self._sha256.digest())
 
     def _column(self, numbers: list[int], check: Callable[[], None]) -> dict[bytes, int]:
@@ -162,22 +176,45 @@ class _ImageReader:
         if magic != IMAGE_MAGIC:
             raise self._corrupt(f"magic is {magic!r}, not {IMAGE_MAGIC!r}: another kind of file")
         # Every version keeps the first 12 bytes and the checksum in the last 4 of 64.
-        if version != IMAGE_VERSION:
+        if not IMAGE_VERSION_OLDEST <= version <= IMAGE_VERSION:
             raise Unsupported(self._path, version, IMAGE_VERSION)
+        self._version = version
         return LogId(index, term), clock_ms, keys, leases
 
-    def _read_meta(self) -> tuple[list[tuple[int, int]], dict[bytes, tuple[int, int]]]:
+    def _read_meta(self) -> _Meta:
         kind, _, body = self._read_block()
         if kind != META:
             raise self._corrupt(f"first block is of kind {kind}")
-        runs, origins = self._columns(body, 2)
+        rest: list[list[Any]] = [[0, 0], [], []]
+        if self._version == IMAGE_VERSION_OLDEST:
+            runs, origins = self._columns(body, 2)
+        else:
+            runs, origins, *rest = self._columns(body, 5)
+        self._check_numbers(chain(*rest), "meta block makes no sense")
         try:
+            (last_serial, floor), checksums, revisions = rest
             return (
                 [(int(first), int(term)) for first, term in runs],
                 {bytes(origin): (int(epoch), int(last)) for origin, epoch, last in origins},
+                last_serial,
+                RemovalParts(floor, dict(zip(checksums, revisions, strict=True))),
             )
         except (TypeError, ValueError) as error:
             raise self._corrupt("meta block makes no sense") from error
+
+    def _check_numbers(self, numbers: Iterable[object], reason: str) -> None:
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise self._corrupt(reason)
+
+    def _add_leases(self, count: int, last_serial: int, columns: list[Any]) -> None:
+        if set(map(len, columns)) != {count}:
+            raise self._corrupt("columns of different lengths")
+        self._check_numbers(chain(*columns), "a number of a lease is none")
+        for serial, lease_id, ttl_ms, deadline_ms in zip(*columns, strict=True):
+            if not self._last_serial < serial <= last_serial:
+                raise self._corrupt("leases out of order")
+            self._last_serial = serial
+            self._grants[serial] = Grant(lease_id, ttl_ms, deadline_ms)
 
     def _add_entries(self, count: int, columns: list[Any]) -> None:
         keys, values, created, modified, positions, deadlines = columns
@@ -193,7 +230,9 @@ class _ImageReader:
             raise self._corrupt("a deadline without a key")
         self._check_order(keys)
         self._values.update(zip(keys, values, strict=True))
-        self._created += created
+        if created != modified:
+            rows = zip(keys, created, modified, strict=True)
+            self._created.update((key, made) for key, made, last in rows if made != last)
         self._modified += modified
         self._deadlines.update(zip(map(keys.__getitem__, positions), deadlines, strict=True))
 

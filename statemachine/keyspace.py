@@ -1,8 +1,9 @@
 """The keys: records, their deadlines in order, and the clock, always changed together.
 
-    records   key -> value, revisions, deadline      leases    deadlines, soonest first
+    records   key -> value, revisions, due           dues      who is due, soonest first
     clock_ms  the replicated clock: moved by batches, never back, read from no machine
     revision  of what changes now: the Raft index of the batch that is being applied
+    removals  which keys went lately                 history   what was done, for those who watch
 
 A key is there when it has a record and its deadline, if it has one, lies after
 clock_ms. `advance` moves the clock and removes what is due, at most
@@ -11,8 +12,9 @@ store. What the bound leaves over (the backlog) is there for nobody: reads skip 
 without removing it, writes remove it first (`live`). So the bound cannot be seen,
 and the same batches leave the same bytes on every replica, however often each was read.
 
-Invariants: `leases` holds exactly the deadlines of the records; no lease is granted at or before
-the clock (the key is removed at once); clock_ms never falls; reads change nothing.
+Invariants: `dues` holds exactly what the records say; no key is stored with a deadline at or before
+the clock (it is removed at once); clock_ms never falls; reads change nothing; nothing that
+is stored depends on `changes` or `history`.
 
 Does not: decide what a command does (rules.py), or know batches (store.py).
 
@@ -21,12 +23,15 @@ Proved by: tests/statemachine/test_keyspace.py, test_expiry.py, test_store_model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from statemachine.dues import Dues
+from statemachine.grants import GrantParts, Grants
+from statemachine.history import History
 from statemachine.layer import Columns, Record
-from statemachine.leases import Leases
 from statemachine.records import Records
+from statemachine.removals import REMOVALS_MAX, Removals
 
 __all__ = ["EXPIRE_PER_BATCH_MAX", "Change", "Keyspace", "prefix_end"]
 
@@ -48,99 +53,143 @@ Change = tuple[str, tuple[bytes, ...]]
 class Keyspace:
     """What is stored, and how it is read. Not thread-safe."""
 
-    __slots__ = ("_has_backlog", "_leases", "_records", "changes", "clock_ms", "revision")
+    __slots__ = ("_dues", "_has_backlog", "_records", "changes", "clock_ms", "get", "history",
+                 "removals", "revision")  # fmt: skip
+
+    get: Callable[[bytes], bytes | None]
+    """The value, b"" included; None: no such key. One lookup in C while no lease is due and no
+    view is held: chosen when either may have changed (`_choose_get`), not at every read."""
 
     def __init__(self) -> None:
         self._records = Records()
-        self._leases = Leases()
+        self._dues = Dues()
+        self.removals = Removals()
+        self.history: History | None = None
+        """As `changes` below, value by value."""
         self.clock_ms = 0
         self.revision = 0
         self.changes: list[Change] | None = None
         """What changed, in order, for this replica's listeners; None: nobody listens. Whoever
         listens puts a list here and empties it. Nothing that is stored depends on it."""
-        # Whether a lease may be due. It may stay True too long (reads are slower), never too short.
-        self._has_backlog = False
+        self._has_backlog = False  # Whether anything may be due: too long at most, never too short.
+        self._choose_get()
 
     # Changes. Called by rules.py and store.py only.
 
     def advance(self, now_ms: int) -> None:
         """Move the clock to now_ms, unless it is there already, and expire what is due."""
         self.clock_ms = max(self.clock_ms, now_ms)
-        if not self._leases:
-            self._has_backlog = False
-            return
-        keys = self._leases.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
-        for key in keys:
-            self._records.remove(key)
-        if self.changes is not None and keys:
-            self.changes.append(("expired", tuple(keys)))
+        if self._dues.are_due(self.clock_ms):
+            keys = self._dues.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
+            if keys:
+                self._expire(keys)
         self._find_backlog()
+
+    def _expire(self, keys: list[bytes]) -> None:
+        """These are due, and in no index any more."""
+        records = self._records
+        if self.history is not None:
+            self.history.note(self.revision, "expire", keys, None, records.get_many(keys))
+        for key in keys:
+            self.removals.note(key, records.modified(key))
+            records.remove(key)
+        if self.changes is not None:
+            self.changes.append(("expired", tuple(keys)))
 
     def live(self, key: bytes) -> bytes | None:
         """The value, for a command that may change the key: one that is due is removed first."""
         if self._is_backlog(key):
-            self.remove(key)
-            if self.changes is not None:
-                self.changes.append(("expired", (key,)))
+            self._dues.leave(key, self._records.deadline_ms(key))
+            self._expire([key])
             return None
         return self._records.get(key)
 
-    def assign(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
-        """Set value and deadline; None: the key loses its deadline. Past: the key is removed."""
-        if deadline_ms is not None and deadline_ms <= self.clock_ms:
+    def assign(
+        self, key: bytes, value: bytes, due: int | None = None, operation: str = "set"
+    ) -> None:
+        """Set value and when it is due (dues.py). A deadline that has passed: it is removed."""
+        if due is not None and 0 <= due <= self.clock_ms:
             self.remove(key)
             return
-        if self._is_backlog(key):
-            self.remove(key)
-        if self._leases or deadline_ms is not None:
-            self._move_lease(key, deadline_ms)
-        self._records.put(key, value, self.revision, deadline_ms)
-
-    def _move_lease(self, key: bytes, deadline_ms: int | None) -> None:
-        old_ms = self._records.deadline_ms(key)
-        if old_ms != deadline_ms:
-            if old_ms is not None:
-                self._leases.revoke(key, old_ms)
-            if deadline_ms is not None:
-                self._leases.grant(key, deadline_ms)
+        if self._has_backlog:
+            self.live(key)
+        if self.history is not None:
+            previous = self._records.get(key)
+            self.history.note_one(self.revision, operation, key, value, previous)
+        if self._dues.count or due is not None:
+            old = self._records.deadline_ms(key)
+            if old != due:
+                self._dues.leave(key, old)
+                self._dues.enter(key, due)
+        self._records.put(key, value, self.revision, due)
 
     def assign_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """`assign` without deadlines, in columns: the hot path. The last of equal keys wins."""
-        if self._leases:
+        if self._dues.count:
             if self._has_backlog:
                 for key in keys:
                     self.live(key)
-            self._leases.revoke_many(self._records.deadlines_of(keys))
+            for key, due in self._records.deadlines_of(keys).items():
+                self._dues.leave(key, due)
+        if self.history is not None:
+            previous = self._records.get_many(keys)
+            self.history.note(self.revision, "set", keys, values, previous)
         self._records.put_many(keys, values, self.revision)
 
     def remove(self, key: bytes) -> None:
         """Take away key and lease. The key may be missing."""
-        if key in self._records:
-            if self._leases:
-                self._move_lease(key, None)
-            self._records.remove(key)
+        value = self.live(key)
+        if value is not None:
+            records = self._records
+            self._dues.leave(key, records.deadline_ms(key))
+            self.removals.note(key, records.modified(key))
+            records.remove(key)
+            if self.history is not None:
+                self.history.note_one(self.revision, "del", key, None, value)
 
     def clear(self) -> None:
-        """No keys, no leases. The clock stays."""
-        self.replace(Columns())
+        """No keys, and none hangs on a grant. The clock stays, and so do the grants."""
+        records = self._records
+        if len(records) <= REMOVALS_MAX:
+            for key in records.between(None, None):
+                self.removals.note(key, records.modified(key))
+        else:
+            self.removals.forget(self.revision)
+        if self.history is not None and len(records):
+            self.history.note_one(self.revision, "flush", b"", None, None)
+        self._dues.leave_all()
+        self._records = Records()
+        self._find_backlog()
 
-    def replace(self, columns: Columns) -> None:
-        """Other keys and leases in place of all. Takes them over."""
+    def replace(self, columns: Columns, grants: GrantParts | None = None) -> None:
+        """Other keys, leases and grants in place of all. Takes them over."""
         self._records = Records(columns)
-        self._leases = Leases(columns.deadlines)
+        self._dues = Dues(columns.deadlines, grants)
         self._find_backlog()
 
     def _find_backlog(self) -> None:
-        soonest_ms = self._leases.next_deadline_ms()
-        self._has_backlog = soonest_ms is not None and soonest_ms <= self.clock_ms
+        self._has_backlog = self._dues.are_due(self.clock_ms)
+        self._choose_get()
+
+    def _choose_get(self) -> None:
+        # It may stay the slow one too long (a layer was lifted), never the fast one.
+        self.get = self._get_due if self._has_backlog else self._records.reader
+
+    @property
+    def grants(self) -> Grants:
+        """The leases of many keys."""
+        return self._dues.grants
+
+    def revoke_lease(self, lease_id: int) -> bool:
+        """It and its keys are there for nobody from now on. False: no such lease."""
+        found = self.grants.revoke(lease_id, self.clock_ms)
+        self._find_backlog()
+        return found
 
     # Reads. Each is one moment; what they return is the caller's.
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value, b"" included; None: no such key."""
-        if self._has_backlog and self._is_backlog(key):
-            return None
-        return self._records.get(key)
+    def _get_due(self, key: bytes) -> bytes | None:
+        return None if self._is_backlog(key) else self._records.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """As get, position for position."""
@@ -149,26 +198,47 @@ class Keyspace:
         return self._records.get_many(keys)
 
     def facts(self, key: bytes) -> Record | None:
-        """Value, revisions and deadline in one; None: no such key."""
-        return None if self._is_backlog(key) else self._records.record(key)
+        """Value, revisions, deadline, lease; None: no such key."""
+        record = None if self._is_backlog(key) else self._records.record(key)
+        if record is not None and record.deadline_ms is not None and record.deadline_ms < 0:
+            grant = self.grants[-record.deadline_ms]
+            record.deadline_ms, record.lease = grant.deadline_ms, grant.id
+        return record
+
+    def is_unchanged(self, key: bytes, revision: int, seen: int | None) -> bool:
+        """Whether the key is still as it was at `revision`; 0: it was not there at index `seen`,
+        and has not been there since."""
+        facts = self.facts(key)
+        if facts is not None:
+            return facts.modified == revision
+        return revision == 0 and (seen is None or not self.removals.was_there_since(key, seen))
 
     def exists(self, key: bytes) -> bool:
         """Whether the key is there."""
         return key in self._records and not self._is_backlog(key)
 
     def deadline_ms(self, key: bytes) -> int | None:
-        """Absolute. None: no deadline, or no such key."""
+        """Absolute, its lease's if it hangs on one. None: no deadline, or no such key."""
+        return self._dues.deadline_ms(self.due(key))
+
+    def due(self, key: bytes) -> int | None:
+        """What `assign` takes to leave that as it is."""
         return None if self._is_backlog(key) else self._records.deadline_ms(key)
+
+    @property
+    def leases_count(self) -> int:
+        """How many keys have a deadline."""
+        return self._dues.count
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline: at or before the clock while a batch left some over."""
-        return self._leases.next_deadline_ms()
+        return self._dues.next_deadline_ms()
 
     def __len__(self) -> int:
         """How many keys are there."""
         if not self._has_backlog:
             return len(self._records)
-        return len(self._records) - self._leases.due_count(self.clock_ms)
+        return len(self._records) - self._dues.due_count(self.clock_ms)
 
     def scan_prefix(
         self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None
@@ -223,5 +293,5 @@ class Keyspace:
     def _is_backlog(self, key: bytes) -> bool:
         if not self._has_backlog:
             return False
-        deadline_ms = self._records.deadline_ms(key)
+        deadline_ms = self._dues.deadline_ms(self._records.deadline_ms(key))
         return deadline_ms is not None and deadline_ms <= self.clock_ms

@@ -40,6 +40,7 @@ from statemachine.entries import Entry, RecoveryReport
 from statemachine.errors import Fatal, KVError, Rejected, Unavailable
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_NOOP, PAYLOAD_BYTES_MAX
 from statemachine.fs import Disk, FileSystem, Lock, ReadFile
+from statemachine.history import History, HistoryConfig
 from statemachine.incoming import SnapshotReceiver
 from statemachine.paths import Paths
 from statemachine.reads import Reads
@@ -61,6 +62,7 @@ class FileStateMachine(Reads):
         directory: made when it is not there; holds wal/, checkpoint/, snapshot/.
         disk: another one in tests.
         monotonic: seconds; needed only for wal.sync = "interval".
+        history: how much is kept of what was done lately (`history`).
         lock: take `directory`/LOCK. False when the caller holds it already.
 
     Raises:
@@ -76,6 +78,7 @@ class FileStateMachine(Reads):
         *,
         wal: WalConfig = WalConfig(),  # noqa: B008  # Frozen.
         checkpoint: CheckpointConfig = CheckpointConfig(),  # noqa: B008  # Frozen.
+        history: HistoryConfig = HistoryConfig(),  # noqa: B008  # Frozen.
         disk: FileSystem | None = None,
         monotonic: Callable[[], float] | None = None,
         lock: bool = True,
@@ -93,7 +96,8 @@ class FileStateMachine(Reads):
         if lock:
             self._lock = self._disk.lock(self._paths.lock)
         try:
-            recovered = recover(self._disk, self._paths, wal, monotonic or _no_time)
+            self._history = History(history)
+            recovered = recover(self._disk, self._paths, wal, monotonic or _no_time, self._history)
             self._archive = Archive(self._disk, self._paths, checkpoint, recovered)
         except BaseException:
             if self._lock is not None:
@@ -233,7 +237,7 @@ class FileStateMachine(Reads):
         if isinstance(installed, Installed):
             # Entries applied meanwhile are in the WAL behind the image either way.
             if installed.terms.last_index >= self._terms.last_index:
-                self._store, self._terms = installed.store, installed.terms
+                self._become(installed.store, installed.terms)
             self._install_outcome = installed.metadata
         elif installed is not None:
             self._install_outcome = installed
@@ -383,7 +387,13 @@ class FileStateMachine(Reads):
         with _FailStop(self):
             self._settle(self._archive.stop)
             self._archive.clear()
-            self._store, self._terms = Store(), LogTerms()
+            self._become(Store(), LogTerms())
+
+    def _become(self, store: Store, terms: LogTerms) -> None:
+        """Another state in place of this one: nobody can be told what lies between."""
+        self._history.restart(terms.last_index + 1)
+        store.history = self._history
+        self._store, self._terms = store, terms
 
     # Life cycle.
 

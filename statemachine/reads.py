@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statemachine.commands import LogId
 from statemachine.entries import Scan
 from statemachine.errors import KVError
+from statemachine.grants import Lease
+from statemachine.history import History
 from statemachine.keyspace import Change
 from statemachine.layer import Record
 from statemachine.store import Store
@@ -35,6 +37,7 @@ class Reads:
 
     _store: Store
     _terms: LogTerms
+    _history: History
     _refusal: Callable[[], KVError] | None
 
     def _check(self) -> None:
@@ -68,6 +71,11 @@ class Reads:
         return self._store.facts(key)
 
     @property
+    def leases_count(self) -> int:
+        """How many keys have a deadline."""
+        return self._store.leases_count
+
+    @property
     def changes(self) -> list[Change] | None:
         """See Keyspace.changes. To be set again after a snapshot was installed."""
         return self._store.changes
@@ -75,6 +83,32 @@ class Reads:
     @changes.setter
     def changes(self, changes: list[Change] | None) -> None:
         self._store.changes = changes
+
+    @property
+    def history(self) -> History:
+        """What was done lately, for those who watch. The same object for ever."""
+        return self._history
+
+    def lease(self, lease_id: int) -> Lease | None:
+        """A lease of many keys; None: it is not there."""
+        self._check()
+        return self._store.grants.lease(lease_id, self._store.clock_ms)
+
+    def lease_keys(self, lease_id: int, count: int) -> list[bytes]:
+        """Its first keys, in order."""
+        self._check()
+        return self._store.grants.keys(lease_id, self._store.clock_ms, count)
+
+    def leases_page(self, after_id: int, count: int) -> list[Lease]:
+        """Leases of many keys, by id, behind `after_id`."""
+        self._check()
+        return self._store.grants.page(after_id, count, self._store.clock_ms)
+
+    def is_unchanged(self, key: bytes, revision: int, seen: int | None) -> bool:
+        """Whether the key is still as it was at `revision`; 0: it was not there at index `seen`,
+        and has not been there since."""
+        self._check()
+        return self._store.is_unchanged(key, revision, seen)
 
     def scan_prefix(
         self, prefix: bytes, *, limit: int | None = None, after: bytes | None = None

@@ -24,7 +24,7 @@ Proved by: tests/statemachine/test_records.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain, islice
 from typing import Final
@@ -118,7 +118,8 @@ class Records:
             return
         if top is not None:
             self._fold_key(top, key)
-        base.put(key, value, base.created.get(key, revision), revision, deadline_ms)
+        created = base.made(key) if key in base.values else revision
+        base.put(key, value, created, revision, deadline_ms)
         if top is not None:
             self.fold(_FOLDED_PER_WRITE)
 
@@ -140,7 +141,7 @@ class Records:
                 self._removed.remove(key)
                 self._overrides += 1
             elif key in self._base.values:
-                created = self._base.created[key]
+                created = self._base.made(key)
                 self._overrides += 1
             self._order.add(key)
         shard[key] = (value, created, revision, deadline_ms)
@@ -186,6 +187,11 @@ class Records:
     def __contains__(self, key: bytes) -> bool:
         return self.get(key) is not None
 
+    @property
+    def reader(self) -> Callable[[bytes], bytes | None]:
+        """What `get` comes to until the next `freeze`: without a layer on top, one lookup in C."""
+        return self._base_value if self._top is None else self.get
+
     def get(self, key: bytes) -> bytes | None:
         """The value; None: no such key."""
         top = self._top
@@ -210,6 +216,14 @@ class Records:
             if key in self._removed:
                 return None
         return self._base.record(key)
+
+    def modified(self, key: bytes) -> int:
+        """The revision of the last change of a key that is here."""
+        if self._top is None:
+            return self._base.modified[key]
+        record = self.record(key)
+        assert record is not None
+        return record.modified
 
     def deadline_ms(self, key: bytes) -> int | None:
         """None: no deadline, or no such key."""
@@ -257,9 +271,12 @@ class Records:
         """
         if self._top is None:
             base = self._base
-            columns = (base.values.__getitem__, base.created.__getitem__, base.modified.__getitem__)
-            getters = (*columns, base.deadlines.get)
-            return zip(base.order, *(map(get, base.order) for get in getters), strict=True)
+            order = base.order
+            # `made`, in C: created, or else modified.
+            created = map(base.created.get, order, map(base.modified.__getitem__, order))
+            values, modified = map(base.values.__getitem__, order), map(base.modified.get, order)
+            deadlines = map(base.deadlines.get, order)
+            return zip(order, values, created, modified, deadlines, strict=True)  # type: ignore[arg-type]
         found = ((key, self.record(key)) for key in self.between(None, None))
         return (
             (key, each.value, each.created, each.modified, each.deadline_ms)

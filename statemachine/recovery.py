@@ -44,6 +44,7 @@ from statemachine.entries import RecoveryReport, TornTail
 from statemachine.errors import Corrupt, Rejected
 from statemachine.frame import KIND_BATCH, KIND_CONFIG, KIND_MARK, KIND_NOOP, Frame
 from statemachine.fs import TEMPORARY_SUFFIX, FileSystem, replace_file
+from statemachine.history import History
 from statemachine.paths import Paths, segment_name, segment_sequence
 from statemachine.segment import (
     POLICIES,
@@ -100,9 +101,13 @@ class DirectoryState:
 
 
 def recover(
-    disk: FileSystem, paths: Paths, config: WalConfig, monotonic: Callable[[], float]
+    disk: FileSystem,
+    paths: Paths,
+    config: WalConfig,
+    monotonic: Callable[[], float],
+    history: History | None = None,
 ) -> Recovered:
-    """Bring the directory to a clean state and read it.
+    """Bring the directory to a clean state and read it; `history` is filled by what is replayed.
 
     Raises: Corrupt, Unsupported, DiskFailed; Fatal on a batch of a newer program.
     """
@@ -111,7 +116,7 @@ def recover(
     removed: list[str] = []
     for directory in (paths.wal, paths.checkpoints):
         _remove_temporary(disk, directory, removed)
-    state = read_directory(disk, paths)
+    state = read_directory(disk, paths, history)
     if state.checkpoint.sequence:
         # The name was seen, but a crash may still take it back: make it stay, then change the log.
         disk.sync_dir(paths.checkpoints)
@@ -132,13 +137,18 @@ def recover(
     )
 
 
-def read_directory(disk: FileSystem, paths: Paths) -> DirectoryState:
+def read_directory(
+    disk: FileSystem, paths: Paths, history: History | None = None
+) -> DirectoryState:
     """Steps 2 and 3: read everything, change nothing.
 
     Raises: Corrupt, Unsupported, DiskFailed; Fatal on a batch of a newer program.
     """
     state = DirectoryState()
     _load_checkpoint(disk, paths, state)
+    if history is not None:
+        history.restart(state.terms.last_index + 1)
+        state.store.history = history
     _replay_segments(disk, paths, state)
     return state
 

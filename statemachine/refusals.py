@@ -23,6 +23,8 @@ from statemachine.layer import Record
 
 __all__ = [
     "BAD_EXPIRE_TIME",
+    "BAD_LEASE_ID",
+    "BAD_LEASE_TIME",
     "BAD_SET_TIME",
     "NOT_AN_INTEGER",
     "NO_SUCH_KEY",
@@ -32,6 +34,8 @@ __all__ = [
     "Fetched",
     "Refusal",
     "Result",
+    "lease_exists",
+    "no_such_lease",
 ]
 
 
@@ -40,7 +44,7 @@ class Refusal:
     """The result of a command that is wrong on every replica alike. Counts as applied."""
 
     code: str
-    """"ERR"; "WRONGTYPE" is kept for a day when there are types."""
+    """"ERR"; of leases "NOLEASE" and "LEASEEXISTS". WRONGTYPE is kept for when there are types."""
     text: str
     """In Redis's words."""
 
@@ -94,4 +98,16 @@ UNEVEN_COLUMNS: Final = Refusal("ERR", "wrong number of values for these keys")
 NOT_AN_INTEGER: Final = Refusal("ERR", "value is not an integer or out of range")
 NO_SUCH_KEY: Final = Refusal("ERR", "no such key")
 BAD_SET_TIME: Final = Refusal("ERR", "invalid expire time in 'set' command")
+BAD_LEASE_ID: Final = Refusal("ERR", "lease id is out of range")
+BAD_LEASE_TIME: Final = Refusal("ERR", "invalid time to live of a lease")
 BAD_EXPIRE_TIME: Final = Refusal("ERR", "invalid expire time in 'expire' command")
+
+
+def no_such_lease(lease_id: int) -> Refusal:
+    """It has ended, or never was."""
+    return Refusal("NOLEASE", f"there is no lease {lease_id}")
+
+
+def lease_exists(lease_id: int) -> Refusal:
+    """Somebody has this id."""
+    return Refusal("LEASEEXISTS", f"lease {lease_id} is there already")

@@ -2,6 +2,7 @@
 
     rules_strings   insert, add, append ...      values
     rules_keys      delete, expire, move ...     keys, whatever they hold
+    rules_leases    grant, keep alive, revoke    leases that hold many keys
     here            put, read, publish, transaction, and who is asked for what
 
     put           True for each pair             read          Fetched: what was there
@@ -27,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from statemachine import rules_keys, rules_strings
+from statemachine import rules_keys, rules_leases, rules_strings
 from statemachine.commands import WriteCommand
 from statemachine.keyspace import Keyspace
 from statemachine.refusals import (
@@ -37,7 +38,6 @@ from statemachine.refusals import (
     Refusal,
     Result,
 )
-from statemachine.rules_strings import revision_of
 
 __all__ = ["Fetched", "Refusal", "Result", "run"]
 
@@ -79,7 +79,7 @@ def _read(keys: Keyspace, read: WriteCommand.Read) -> Result:
 
 def _transaction(keys: Keyspace, transaction: WriteCommand.Transaction) -> Result:
     for watch in transaction.watches:
-        if revision_of(keys, watch.key) != watch.revision:
+        if not keys.is_unchanged(watch.key, watch.revision, _seen(watch)):
             return None
     results: list[Result] = []
     for command in transaction.commands.commands:
@@ -88,6 +88,11 @@ def _transaction(keys: Keyspace, transaction: WriteCommand.Transaction) -> Resul
         else:
             run(keys, command, results)
     return results
+
+
+def _seen(watch: WriteCommand.Watch) -> int | None:
+    """None: written by a program that did not say."""
+    return watch.seen if watch.HasField("seen") else None
 
 
 def _publish(keys: Keyspace, publish: WriteCommand.Publish) -> Result:
@@ -118,4 +123,7 @@ _RULES: Final[dict[str, Callable[[Keyspace, Any], Result]]] = {
     "read": _read,
     "transaction": _transaction,
     "publish": _publish,
+    "grant_lease": rules_leases.grant_lease,
+    "keep_lease_alive": rules_leases.keep_lease_alive,
+    "revoke_lease": rules_leases.revoke_lease,
 }

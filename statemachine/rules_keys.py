@@ -80,11 +80,11 @@ def move(keys: Keyspace, move: WriteCommand.Move) -> Result:
         return False
     if source == destination:
         return True
-    deadline_ms = keys.deadline_ms(source)
+    due = keys.due(source)
     if not move.keep_source:
         keys.remove(source)
         note(keys, "rename_from", source)
-    assign(keys, "copy_to" if move.keep_source else "rename_to", destination, value, deadline_ms)
+    assign(keys, "copy_to" if move.keep_source else "rename_to", destination, value, due)
     return True
 
 
@@ -100,7 +100,7 @@ def get_and_expire(keys: Keyspace, command: WriteCommand.GetAndExpire) -> Result
     if deadline_ms > TIME_MS_MAX:
         return BAD_EXPIRE_TIME
     if has_ttl or has_deadline:
-        assign(keys, "expire", key, old, deadline_ms)
+        assign(keys, "expire", key, old, max(deadline_ms, 0))
     elif command.persist and keys.deadline_ms(key) is not None:
         assign(keys, "persist", key, old, None)
     return old
@@ -127,7 +127,7 @@ def expire(keys: Keyspace, expire: WriteCommand.Expire) -> Result:
     if isinstance(holds, Refusal):
         return holds
     if holds:
-        assign(keys, "expire", key, old, deadline_ms)
+        assign(keys, "expire", key, old, max(deadline_ms, 0))
     return int(holds)
 
 

@@ -30,6 +30,7 @@ from statemachine.refusals import (
     UNEVEN_COLUMNS,
     Refusal,
     Result,
+    no_such_lease,
 )
 
 __all__ = [
@@ -52,6 +53,9 @@ _BIT_OFFSET_MAX: Final = 2**32 - 1
 # What a SetRange or SetBit may make of a value, whatever the node let through: Redis's own limit.
 _VALUE_BYTES_MAX: Final = 512 * 1024 * 1024
 
+_OF_DEADLINES: Final = frozenset({"expire", "persist"})
+"""Events of those changes that leave the value as it is."""
+
 _SUM_OVERFLOWS: Final = Refusal("ERR", "increment or decrement would overflow")
 _NOT_A_FLOAT: Final = Refusal("ERR", "value is not a valid float")
 _SUM_INFINITE: Final = Refusal("ERR", "increment would produce NaN or Infinity")
@@ -70,13 +74,14 @@ def revision_of(keys: Keyspace, key: bytes) -> int:
     return 0 if facts is None else facts.modified
 
 
-def assign(keys: Keyspace, event: str, key: bytes, value: bytes, deadline_ms: int | None) -> None:
+def assign(keys: Keyspace, event: str, key: bytes, value: bytes, due: int | None) -> None:
     """Set it, and say so. A deadline that has passed removes the key: then it is a "del"."""
+    operation = "deadline" if event in _OF_DEADLINES else "set"
     if keys.changes is None:
-        keys.assign(key, value, deadline_ms)
+        keys.assign(key, value, due, operation)
         return
     was_there = keys.live(key) is not None
-    keys.assign(key, value, deadline_ms)
+    keys.assign(key, value, due, operation)
     if keys.live(key) is not None:
         note(keys, event, key)
     elif was_there:
@@ -86,27 +91,29 @@ def assign(keys: Keyspace, event: str, key: bytes, value: bytes, deadline_ms: in
 def insert(keys: Keyspace, insert: WriteCommand.Insert) -> Result:
     key = insert.key
     old = keys.live(key)
-    deadline_ms = _insert_deadline_ms(keys, insert)
-    if isinstance(deadline_ms, Refusal):
-        return deadline_ms
+    due = _insert_due(keys, insert)
+    if isinstance(due, Refusal):
+        return due
     holds = _insert_condition_holds(keys, insert, old)
     if isinstance(holds, Refusal):
         return holds
     if holds:
-        assign(keys, "set", key, insert.value, deadline_ms)
-        if deadline_ms is not None and not insert.keep_ttl and keys.changes is not None:
+        assign(keys, "set", key, insert.value, due)
+        if due is not None and not insert.keep_ttl and keys.changes is not None:
             note(keys, "expire", key)
     return old if insert.return_old else holds
 
 
-def _insert_deadline_ms(keys: Keyspace, insert: WriteCommand.Insert) -> int | Refusal | None:
+def _insert_due(keys: Keyspace, insert: WriteCommand.Insert) -> int | Refusal | None:
     ttl_secs, ttl_ms, expire_at_ms = insert.ttl_secs, insert.ttl_ms, insert.expire_at_ms
-    if insert.keep_ttl:
-        if ttl_secs or ttl_ms or expire_at_ms:
-            return SYNTAX_ERROR
-        return keys.deadline_ms(insert.key)
-    if bool(ttl_secs) + bool(ttl_ms) + bool(expire_at_ms) > 1:
+    times = bool(ttl_secs) + bool(ttl_ms) + bool(expire_at_ms)
+    if times + insert.keep_ttl + bool(insert.lease) > 1:
         return SYNTAX_ERROR
+    if insert.keep_ttl:
+        return keys.due(insert.key)
+    if insert.lease:
+        serial = keys.grants.serial_of(insert.lease, keys.clock_ms)
+        return no_such_lease(insert.lease) if serial is None else -serial
     return _deadline_ms(keys, ttl_ms or ttl_secs * 1000, expire_at_ms)
 
 
@@ -158,8 +165,8 @@ def insert_many(keys: Keyspace, insert: WriteCommand.InsertMany) -> Result:
         if not holds or isinstance(holds, Refusal):
             return holds
     for name, value in zip(names, values, strict=True):
-        kept_ms = keys.deadline_ms(name) if insert.keep_ttl else deadline_ms
-        assign(keys, "set", name, value, kept_ms)
+        due = keys.due(name) if insert.keep_ttl else deadline_ms
+        assign(keys, "set", name, value, due)
         if deadline_ms is not None:
             note(keys, "expire", name)
     return True
@@ -182,7 +189,7 @@ def add(keys: Keyspace, add: WriteCommand.Add) -> Result:
     total = number + add.delta
     if not INTEGER_MIN <= total <= INTEGER_MAX:
         return _SUM_OVERFLOWS
-    assign(keys, "incrby", key, b"%d" % total, keys.deadline_ms(key))
+    assign(keys, "incrby", key, b"%d" % total, keys.due(key))
     return total
 
 
@@ -213,7 +220,7 @@ def add_float(keys: Keyspace, add: WriteCommand.AddFloat) -> Result:
     if total is None:
         return _SUM_INFINITE
     value = longdouble.text(total)
-    assign(keys, "incrbyfloat", key, value, keys.deadline_ms(key))
+    assign(keys, "incrbyfloat", key, value, keys.due(key))
     return value
 
 
@@ -223,7 +230,7 @@ def append(keys: Keyspace, append: WriteCommand.Append) -> Result:
     value = append.value if old is None else old + append.value
     if len(value) > append.bytes_max:
         return _TOO_LONG
-    assign(keys, "append", key, value, keys.deadline_ms(key))
+    assign(keys, "append", key, value, keys.due(key))
     return len(value)
 
 
@@ -235,7 +242,7 @@ def set_range(keys: Keyspace, set_range: WriteCommand.SetRange) -> Result:
     if offset + len(part) > _VALUE_BYTES_MAX:
         return _TOO_LONG
     value = b"".join((old[:offset].ljust(offset, b"\0"), part, old[offset + len(part) :]))
-    assign(keys, "setrange", key, value, keys.deadline_ms(key))
+    assign(keys, "setrange", key, value, keys.due(key))
     return len(value)
 
 
@@ -252,5 +259,5 @@ def set_bit(keys: Keyspace, set_bit: WriteCommand.SetBit) -> Result:
         value[place] |= mask
     else:
         value[place] &= ~mask
-    assign(keys, "setbit", key, bytes(value), keys.deadline_ms(key))
+    assign(keys, "setbit", key, bytes(value), keys.due(key))
     return old

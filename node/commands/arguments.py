@@ -29,7 +29,7 @@ _KEYS: Final = frozenset({"key", "newkey", "source", "destination", "key1", "key
 _INTEGERS: Final = frozenset({
     "seconds", "milliseconds", "count", "start", "end", "offset", "increment", "decrement",
     "timeout", "bit", "numkeys", "index", "cursor", "numreplicas", "numlocal", "slot", "limit",
-    "client-id", "revision", "protover", "len", "destination-db",
+    "client-id", "lease-id", "watch-id", "revision", "protover", "len", "destination-db",
 })  # fmt: skip
 
 

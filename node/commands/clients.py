@@ -7,8 +7,7 @@
 All of it is about this node's clients alone, as in Redis. PAUSE holds up what clients ask for; the
 commands of this file still go through, so whoever paused can end it.
 
-Does not do: TRACKING, CACHING, REDIR (no client-side caching); nobody blocks, so UNBLOCK finds
-nobody.
+Does not do: TRACKING and CACHING (node.commands.tracking); nobody blocks, so UNBLOCK finds nobody.
 
 Proved by: tests/node/test_commands_clients.py
 """
@@ -27,7 +26,6 @@ from node.resp import Request
 
 __all__ = [
     "getname",
-    "getredir",
     "id_",
     "info",
     "kill",
@@ -37,7 +35,6 @@ __all__ = [
     "reply",
     "setinfo",
     "setname",
-    "trackinginfo",
     "unblock",
     "unpause",
 ]
@@ -275,11 +272,3 @@ def unblock(_connection: Connection, request: Request) -> bytes:
     if len(request) > 4 or (len(request) == 4 and request[3].upper() not in (b"TIMEOUT", b"ERROR")):
         return error_line("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     return integer(0)
-
-
-def getredir(_connection: Connection, _request: Request) -> bytes:
-    return integer(-1)
-
-
-def trackinginfo(connection: Connection, _request: Request) -> bytes:
-    return encode({"flags": ["off"], "redirect": -1, "prefixes": []}, connection.protocol)

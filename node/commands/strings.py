@@ -121,8 +121,13 @@ def _read_options(insert: WriteCommand.Insert, request: Request) -> bytes | None
         option = word.upper()
         if option == b"GET":
             insert.return_old = True
-        elif option == b"KEEPTTL" and not unit:
+        elif option == b"KEEPTTL" and not unit and not insert.lease:
             insert.keep_ttl = True
+        elif option == b"LEASE" and not (unit or insert.keep_ttl or insert.lease):
+            number = parse_integer(next(options, b""))
+            if number is None or number < 1:
+                return NOT_AN_INTEGER
+            insert.lease = number
         elif option in _CONDITIONS and insert.condition in (Condition.ALWAYS, _CONDITIONS[option]):
             if option.startswith(b"IF"):
                 expected = next(options, None)
@@ -136,7 +141,9 @@ def _read_options(insert: WriteCommand.Insert, request: Request) -> bytes | None
                 else:
                     insert.expected = expected
             insert.condition = _CONDITIONS[option]
-        elif option in _UNITS_MS and not insert.keep_ttl and unit in (b"", option):
+        elif (
+            option in _UNITS_MS and not (insert.keep_ttl or insert.lease) and unit in (b"", option)
+        ):
             argument = next(options, None)
             if argument is None:
                 return SYNTAX_ERROR

@@ -19,7 +19,7 @@ SYNTAX: Final[dict[str, str]] = {
     "get": "key",
     "set": (
         "key value [NX|XX|IFEQ value|IFNE value|IFREV revision] [GET] [EX seconds|PX "
-        "milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]"
+        "milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL|LEASE lease-id]"
     ),
     "setnx": "key value",
     "setex": "key seconds value",
@@ -114,6 +114,10 @@ SYNTAX: Final[dict[str, str]] = {
     ),
     "client|pause": "timeout [WRITE|ALL]",
     "client|reply": "<ON|OFF|SKIP>",
+    "client|tracking": (
+        "<ON|OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT]"
+    ),
+    "client|caching": "<YES|NO>",
     "client|unblock": "client-id [TIMEOUT|ERROR]",
     "info": "[section [section ...]]",
     "bgsave": "[SCHEDULE]",
@@ -129,9 +133,17 @@ SYNTAX: Final[dict[str, str]] = {
     "cluster|countkeysinslot": "slot",
     "cluster|getkeysinslot": "slot count",
     "tri.member": "<ADD id address|REMOVE id|LIST>",
+    "tri.backup": "<BEGIN|READ offset count|END>",
     "tri.transfer": "[member]",
     "tri.consistency": "[LINEARIZABLE|LEASE|EVENTUAL]",
     "tri.get": "key",
+    "tri.lease|grant": "milliseconds [ID lease-id]",
+    "tri.lease|keepalive": "lease-id",
+    "tri.lease|revoke": "lease-id",
+    "tri.lease|ttl": "lease-id [KEYS]",
+    "tri.lease|list": "[AFTER lease-id] [LIMIT limit]",
+    "tri.watch": "<PREFIX prefix|KEY key> [FROM revision] [PREV]",
+    "tri.unwatch": "[watch-id [watch-id ...]]",
     "tri.range": "start end [LIMIT limit] [REV]",
     "tri.prefix": "prefix [LIMIT limit] [AFTER key]",
 }

@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import Final
 
 from node.commands import (
+    backup,
     client,
     clients,
     cluster,
     configuration,
     introspect,
+    leases,
     server,
+    tracking,
     trimaran,
+    watching,
 )
 from node.commands.rows import CONTROL as _CONTROL
 from node.commands.rows import LOCAL as _LOCAL
@@ -24,6 +28,7 @@ from node.commands.rows import NONE as _NONE
 from node.commands.rows import ONE as _ONE
 from node.commands.rows import READ as _READ
 from node.commands.rows import SECOND as _SECOND
+from node.commands.rows import WRITE as _WRITE
 from node.commands.rows import Row
 
 __all__ = ["ROWS"]
@@ -79,10 +84,14 @@ ROWS: Final[tuple[Row, ...]] = (
      "Turns replies ON or OFF, or SKIPs the next."),
     ("client|unblock", -3, _LOCAL, _ADMIN, _NONE, "5.0.0", "connection", clients.unblock,
      "Finds nobody: no command blocks."),
-    ("client|getredir", 2, _LOCAL, _CLIENT, _NONE, "6.0.0", "connection", clients.getredir,
-     "Returns -1: there is no tracking."),
+    ("client|tracking", -3, _LOCAL, _CLIENT, _NONE, "6.0.0", "connection", tracking.tracking,
+     "Tells the client when keys that it has read, or that begin so, change."),
+    ("client|caching", 3, _LOCAL, _CLIENT, _NONE, "6.0.0", "connection", tracking.caching,
+     "Says whether what the next command reads is tracked."),
+    ("client|getredir", 2, _LOCAL, _CLIENT, _NONE, "6.0.0", "connection", tracking.getredir,
+     "Returns the id of the client that is told instead; 0: itself; -1: no tracking."),
     ("client|trackinginfo", 2, _LOCAL, _CLIENT, _NONE, "6.2.0", "connection",
-     clients.trackinginfo, "Says that there is no tracking."),
+     tracking.trackinginfo, "Says how the client tracks keys."),
     ("client|help", 2, _LOCAL, "loading stale", _NONE, "5.0.0", "connection", introspect.help_,
      "Lists the subcommands."),
     # The server.
@@ -176,10 +185,30 @@ ROWS: Final[tuple[Row, ...]] = (
      "Changes or lists the members; an address is host:client:peer[:http]."),
     ("tri.snapshot", 1, _CONTROL, "admin noscript", _NONE, "0.1.0", "trimaran", trimaran.snapshot,
      "Writes a snapshot; returns once it is durable."),
+    ("tri.backup", -2, _CONTROL, "admin noscript", _NONE, "0.2.0", "trimaran", backup.backup,
+     "Reads the whole state at one revision, as an image, in pieces."),
     ("tri.consistency", -1, _LOCAL, _ANYTIME, _NONE, "0.1.0", "trimaran", trimaran.consistency,
      "Sets how fresh reads are: linearizable, lease or eventual."),
     ("tri.get", 2, _READ, "readonly fast no_multi", _ONE, "0.1.0", "trimaran", trimaran.get,
-     "Returns value, created and modified revision, and deadline in ms or -1."),
+     "Returns value, created and modified revision, deadline in ms or -1, lease id or 0."),
+    ("tri.lease", -2, _LOCAL, "", _NONE, "0.3.0", "trimaran", None,
+     "Commands about leases that hold many keys."),
+    ("tri.lease|grant", -3, _WRITE, "write fast", _NONE, "0.3.0", "trimaran", leases.grant,
+     "Makes a lease of so many ms; returns its id."),
+    ("tri.lease|keepalive", 3, _WRITE, "write fast", _NONE, "0.3.0", "trimaran",
+     leases.keep_alive, "Gives a lease its whole time again; returns it in ms."),
+    ("tri.lease|revoke", 3, _WRITE, "write", _NONE, "0.3.0", "trimaran", leases.revoke,
+     "Ends a lease: its keys are gone."),
+    ("tri.lease|ttl", -3, _READ, "readonly fast no_multi", _NONE, "0.3.0", "trimaran", leases.ttl,
+     "Returns remaining and granted ms of a lease, the number of its keys, and the keys."),
+    ("tri.lease|list", -2, _READ, "readonly no_multi", _NONE, "0.3.0", "trimaran", leases.list_,
+     "Returns leases by id: id, remaining ms, granted ms, number of keys."),
+    ("tri.lease|help", 2, _LOCAL, "loading stale", _NONE, "0.3.0", "trimaran", introspect.help_,
+     "Lists the subcommands."),
+    ("tri.watch", -3, _READ, "pubsub noscript no_multi", _NONE, "0.3.0", "trimaran",
+     watching.watch, "Tells of every change of a key, or of keys that begin so."),
+    ("tri.unwatch", -1, _LOCAL, "pubsub noscript no_multi", _NONE, "0.3.0", "trimaran",
+     watching.unwatch, "Ends watches of this connection; returns how many."),
     ("tri.range", -3, _READ, "readonly no_multi", _NONE, "0.1.0", "trimaran", trimaran.range_,
      "Returns keys in order from start up to end."),
     ("tri.prefix", -2, _READ, "readonly no_multi", _NONE, "0.1.0", "trimaran", trimaran.prefix,

@@ -1,8 +1,9 @@
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH: node.transaction does the work.
 
 WATCH notes the revision of each key, which is the index of the batch that last changed it, or 0
-where there is none. EXEC compares again where the transaction is applied, on every replica
-alike. A key that was made and deleted in between looks untouched, as its value is: absent.
+where there is none, and the index at which that was so. EXEC compares again where the transaction
+is applied, on every replica alike. A key that was absent, was made, and is absent again has been
+changed: the state machine remembers which keys went lately (statemachine.removals).
 
 Proved by: tests/node/test_transactions.py
 """
@@ -18,9 +19,6 @@ from node.resp import Request
 from node.transaction import Transaction, revision_of
 
 __all__ = ["discard", "exec_", "multi", "unwatch", "watch"]
-
-WATCHES_MAX: Final = 10_000
-WATCH_BYTES_MAX: Final = 1024 * 1024
 
 _NESTED: Final = error_line("ERR MULTI calls can not be nested")
 _NO_EXEC: Final = error_line("ERR EXEC without MULTI")
@@ -56,13 +54,19 @@ def discard(connection: Connection, _request: Request) -> bytes:
 
 def watch(connection: Connection, request: Request) -> bytes:
     watches = connection.watches
-    if len(watches) + len(request) > WATCHES_MAX:
-        return error_line(f"ERR more than {WATCHES_MAX} watched keys")
-    if sum(map(len, watches)) + sum(map(len, request)) > WATCH_BYTES_MAX:
-        return error_line(f"ERR watched keys of more than {WATCH_BYTES_MAX} bytes")
+    limits = connection.frontend.config.limits
+    if len(watches) + len(request) - 1 > limits.watch_keys_max:
+        return error_line(
+            f"ERR more watched keys than limits.watch_keys_max ({limits.watch_keys_max})"
+        )
+    if sum(map(len, watches)) + sum(map(len, request)) > limits.watch_bytes_max:
+        return error_line(
+            f"ERR watched keys of more than limits.watch_bytes_max ({limits.watch_bytes_max} bytes)"
+        )
     for key in request[1:]:
         if key not in watches:  # It stays as it was first seen.
-            watches[key] = revision_of(connection.machine, key)
+            index = connection.backend.applied_index
+            watches[key] = (revision_of(connection.machine, key), index)
     return OK
 
 

@@ -10,7 +10,8 @@
     TRI.MEMBER REMOVE id       take a member out, likewise; a leader hands over instead
     TRI.MEMBER LIST            who the members are, as JSON
     TRI.CONSISTENCY [level]    how fresh this connection's reads are; without a level: says so
-    TRI.GET key                [value, created, modified, deadline in ms or -1], or nothing
+    TRI.GET key                [value, created, modified, deadline in ms or -1, lease or 0], or
+                               nothing
     TRI.RANGE start end [LIMIT n] [REV]       start <= key < end ("" as end: to the last)
     TRI.PREFIX prefix [LIMIT n] [AFTER key]   keys that begin with it, behind `key`
                                [revision, 1 if there is more, [[key, value, created, modified] ...]]
@@ -120,7 +121,7 @@ def get(connection: Connection, request: Request) -> bytes:
     if facts is None:
         return NIL[connection.protocol]
     deadline_ms = -1 if facts.deadline_ms is None else facts.deadline_ms
-    fields = [facts.value, facts.created, facts.modified, deadline_ms]
+    fields = [facts.value, facts.created, facts.modified, deadline_ms, facts.lease]
     return encode(fields, connection.protocol)
 
 

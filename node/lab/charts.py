@@ -93,6 +93,8 @@ class Panel:
         self._lanes = lanes
         self._parts: list[str] = []
         self._legend: list[tuple[str, str]] = []
+        self._named: dict[int, float] = {}
+        """Row of names of bands -> where its last one ends."""
 
     def px(self, value: float) -> float:
         """Pixels from the left edge of the picture."""
@@ -103,7 +105,10 @@ class Panel:
         return self.height * (1 - _share(value, self._y, self._log_y))
 
     def band(self, start: float, stop: float, name: str = "", colour: str = RED) -> None:
-        """A shaded stretch, with its name at the top."""
+        """A shaded stretch, with its name at the top, or below names that are in its way.
+
+        Where three are in its way it has none.
+        """
         left, right = self.px(start), max(self.px(stop), self.px(start) + 1.5)
         self._parts.insert(
             0,
@@ -113,7 +118,12 @@ class Panel:
         if name:
             anchor = "end" if left > WIDTH - 130 else "start"
             place = right - 2 if anchor == "end" else left + 3
-            self.text(place, 11, name, RED, anchor=anchor)
+            width = 6.4 * len(name)
+            begin = place - width if anchor == "end" else place
+            row = next((row for row in range(3) if self._named.get(row, 0.0) <= begin), None)
+            if row is not None:
+                self._named[row] = begin + width + 4
+                self.text(place, 11 + 12 * row, name, RED, anchor=anchor)
 
     def rule(self, at: float, name: str = "", colour: str = GREY, row: int = 0) -> None:
         """A dashed line from top to bottom."""

@@ -33,8 +33,9 @@ from node.lab.history import History
 from node.lab.leases import judge_leases
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.report import write_report
-from node.lab.series import Setting, run_series, run_sweep, write_sweep_report
+from node.lab.series import Setting, run_series
 from node.lab.stage import worst
+from node.lab.sweep import run_sweep, write_sweep_report
 from node.lab.workload import CannotRun
 from node.lab.workloads import BANK_TOTAL_EACH
 

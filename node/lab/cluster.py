@@ -10,8 +10,8 @@
     DIR/n1.log      what it printed         DIR/n1.door  its laboratory door, when asked for
 
 Each node is `trimaran serve --config DIR/n1.toml`: what `trimaran cluster` would start, without
-its supervisor, so that nothing restarts a node but the experiment. With wires, a node finds
-each peer that it dials (ids above its own) at the port of a proxy.
+its supervisor, so that nothing restarts a node but the experiment. With wires, nodes know each
+other by the ports of gates (node.lab.proxy).
 
 Invariants: only processes started here are signalled, by pid. If the laboratory is killed, the
 kernel kills them (node.orphan). `stop` ends all of them, paused ones too.
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -38,9 +39,9 @@ from node.lab.config import ClusterConfig
 from node.lab.connection import Server
 from node.lab.events import parse
 from node.lab.foreign import ClusterFailed, Foreign, NodeProcess
-from node.lab.namespaces import Namespaces, RouteWire
+from node.lab.namespaces import Namespaces, PacketWire
 from node.lab.plan import HOST, PASSWORD, node_documents, node_ids, to_toml
-from node.lab.proxy import Wire
+from node.lab.proxy import Gate, Wire
 
 __all__ = ["OwnCluster"]
 
@@ -69,7 +70,8 @@ class OwnCluster(Foreign):
         self._doors = doors
         self._with_wires = wires
         self._rng = rng
-        self.wires: list[Wire | RouteWire] = []
+        self.wires: list[Wire | PacketWire] = []
+        self._gates: list[Gate] = []
         self._namespaces: Namespaces | None = None
         self.documents: list[dict[str, Any]] = []
         self._readers: set[asyncio.Task[None]] = set()
@@ -79,7 +81,7 @@ class OwnCluster(Foreign):
         """Write the configurations, start all nodes, wait until they are ready."""
         ids, hosts = node_ids(self._config), None
         if self._config.wires == "namespaces":
-            self._namespaces = Namespaces(ids)
+            self._namespaces = Namespaces(ids, self._rng, self._config.delay_ms)
             hosts = {each: self._namespaces.host_of(each) for each in ids}
             self.wires += self._namespaces.open()
         self.documents = node_documents(
@@ -101,21 +103,22 @@ class OwnCluster(Foreign):
         await self.wait_ready(self.nodes, 30.0)
 
     async def _lay_wires(self, members: list[dict[str, str]]) -> None:
-        ports = {each["id"]: int(each["peer"].rpartition(":")[2]) for each in members}
-        ids, laid = sorted(ports), []
-        for place, dialler in enumerate(ids):
-            for target in ids[place + 1 :]:  # the lower id dials (node.links)
-                wire = Wire(dialler, target, HOST, ports[target], self._rng)
-                await wire.start()
-                laid.append(wire)
-        self.wires += laid
-        for document in self.documents:
-            own = document["node"]["id"]
-            moved = {wire.ends[1]: wire.port for wire in laid if wire.ends[0] == own}
-            document["cluster"]["members"] = [
-                each | {"peer": f"{HOST}:{moved[each['id']]}"} if each["id"] in moved else each
-                for each in members
-            ]
+        """A gate before each node: all know each other by the gates' ports."""
+        ids = sorted(each["id"] for each in members)
+        laid = {
+            ends: Wire(*ends, self._rng, self._config.delay_ms)
+            for ends in itertools.combinations(ids, 2)  # the lower id dials (node.links)
+        }
+        self.wires += laid.values()
+        for member, document in zip(members, self.documents, strict=True):
+            own, real = member["id"], member["peer"]
+            host, _, port = real.rpartition(":")
+            wires = {ends[0]: wire for ends, wire in laid.items() if ends[1] == own}
+            gate = Gate((host, int(port)), wires)
+            await gate.start(HOST)
+            self._gates.append(gate)
+            document["lab"] = document.get("lab", {}) | {"peer_listen": real}
+            member["peer"] = f"{HOST}:{gate.port}"  # of the list that all documents share
 
     async def spawn(self, node: NodeProcess) -> None:
         """Start its process; does not wait until it is ready."""
@@ -227,8 +230,8 @@ class OwnCluster(Foreign):
         for node in self.nodes.values():
             if node.process is not None:
                 await self.reap(node)
-        for wire in self.wires:
-            await wire.close()
+        for gate in self._gates:
+            await gate.close()
         if self._namespaces is not None:
             self._namespaces.close()
         for node in self.nodes.values():

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.lab import files
+from node.lab.tables import Span, read_table
 
 __all__ = [
     "FAULT_KINDS",
@@ -38,9 +39,6 @@ __all__ = [
     "Times",
     "WorkloadConfig",
 ]
-
-Span = tuple[float, float]
-"""A number that is drawn: lowest and highest."""
 
 PROCESS_FAULTS: Final = ("kill", "term", "pause", "restart_all", "rolling_restart")
 WIRE_FAULTS: Final = ("isolate", "mute", "deaf", "cut_one", "ring", "flap", "delay", "loss")
@@ -67,6 +65,8 @@ class ClusterConfig:
     """`"raft.heartbeat_ms" = 30`: wins over the file."""
     wires: str = "proxy"
     """How wires are cut: "proxy", or "namespaces" (root only)."""
+    delay_ms: Span = (0.0, 0.0)
+    """How long anything between two nodes takes, one way, all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +121,16 @@ class FaultConfig:
     """delay: one way; slow_fsync: each sync; clock: the offset; flap: half a period."""
     share: float = 0.1
     """loss: of the segments."""
+    until_leader: bool = False
+    """Not healed, after for_s, before somebody leads again: who comes back must not vote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChaosConfig:
     """[chaos]: faults drawn by weight, one after the other."""
+
+    at_once: int = 1
+    """How many such rows of faults run side by side."""
 
     gap_s: Span = (0.3, 1.0)
     for_s: Span = (0.3, 1.5)
@@ -160,9 +165,10 @@ class Experiment:
     chaos: ChaosConfig | None = None
     bounds: Bounds = field(default_factory=Bounds)
     sweep: dict[str, Any] = field(default_factory=dict)
-    """[sweep] key, values: what `lab sweep` changes, and `lab run` too when it is there."""
+    """[sweep] key, values: what `lab sweep` changes, and `lab run` too when it is there; panels:
+    which of the values are drawn together (all in one when left out)."""
     paper: dict[str, float] = field(default_factory=dict)
-    """[paper]: medians that somebody published, drawn beside ours."""
+    """[paper]: "value, median" = 287.0: what somebody published, drawn beside ours."""
 
     @property
     def kinds(self) -> set[str]:
@@ -173,7 +179,8 @@ class Experiment:
     @property
     def needs_wires(self) -> bool:
         """Whether peers have to talk through proxies."""
-        return bool(self.kinds & set(WIRE_FAULTS)) or self.cluster.wires == "namespaces"
+        real = self.cluster.wires == "namespaces" or any(self.cluster.delay_ms)
+        return real or bool(self.kinds & set(WIRE_FAULTS))
 
     @property
     def needs_doors(self) -> bool:
@@ -198,15 +205,15 @@ class Experiment:
         tables = {"cluster": ClusterConfig, "workload": WorkloadConfig, "times": Times}
         for name, kind in {**tables, "bounds": Bounds, "chaos": ChaosConfig}.items():
             if name in values:
-                values[name] = _read(kind, values[name], name, problems)
+                values[name] = read_table(kind, values[name], name, problems)
         if "faults" in values:
             values["faults"] = tuple(
-                _read(FaultConfig, table, f"faults[{number}]", problems)
+                read_table(FaultConfig, table, f"faults[{number}]", problems)
                 for number, table in enumerate(values["faults"])
             )
         if problems:
             raise ExperimentError("\n".join(problems))
-        experiment: Experiment = _read(cls, values, "", problems)
+        experiment: Experiment = read_table(cls, values, "", problems)
         if not problems:
             problems = _judge(experiment)
         if problems:
@@ -216,47 +223,6 @@ class Experiment:
             cluster = dataclasses.replace(experiment.cluster, config=config)
             experiment = dataclasses.replace(experiment, cluster=cluster)
         return experiment
-
-
-def _read(kind: type[Any], table: Any, name: str, problems: list[str]) -> Any:
-    """A table as one of the classes above; numbers where spans are wanted are both ends."""
-    known = {each.name: each for each in dataclasses.fields(kind)}
-    if not isinstance(table, dict):
-        problems.append(f"{name}: must be a table")
-        return None
-    values = {}
-    for key, value in table.items():
-        label = f"{name}.{key}" if name else key
-        if key not in known:
-            problems.append(f"{label}: no such key; there are {', '.join(sorted(known))}")
-            continue
-        wanted = str(known[key].type)
-        if wanted == "Span":
-            value = _span(value)
-        elif wanted.startswith("tuple[str") and isinstance(value, list):
-            value = tuple(value)
-        if value is None or not _fits(value, wanted):
-            problems.append(f"{label}: is {table[key]!r}, must be {wanted}")
-            continue
-        values[key] = value
-    try:
-        return kind(**values)
-    except TypeError as error:
-        problems.append(f"{name}: {error}")
-        return None
-
-
-def _span(value: Any) -> Span | None:
-    low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
-    if not all(isinstance(each, int | float) for each in (low, high)) or low > high:
-        return None
-    return float(low), float(high)
-
-
-def _fits(value: Any, wanted: str) -> bool:
-    kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "dict": dict}
-    kind = next((kinds[word] for word in kinds if wanted.startswith(word)), None)
-    return kind is None or (isinstance(value, kind) and not isinstance(value, bool))
 
 
 def _judge(experiment: Experiment) -> list[str]:
@@ -274,17 +240,19 @@ def _judge(experiment: Experiment) -> list[str]:
     if experiment.chaos is not None:
         wrong = set(experiment.chaos.weights) - set(FAULT_KINDS)
         problems += [f"chaos.weights: {kind!r} is no fault" for kind in sorted(wrong)]
-        if not experiment.chaos.weights:
-            problems.append("chaos.weights: is empty")
+        if not experiment.chaos.weights or experiment.chaos.at_once < 1:
+            problems.append("chaos: weights must not be empty, at_once be at least 1")
     if experiment.cluster.wires not in ("proxy", "namespaces"):
         problems.append("cluster.wires: must be proxy or namespaces")
-    elif experiment.cluster.wires == "namespaces" and experiment.kinds & {"delay", "loss"}:
-        problems.append("cluster.wires: delay and loss need the proxies")
-    if "member" in experiment.kinds and experiment.needs_wires:
-        # A roster names real addresses: whoever is added would be dialled past the proxies.
-        problems.append("faults: member goes with no fault of wires")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
-    if experiment.sweep and set(experiment.sweep) != {"key", "values"}:
-        problems.append("sweep: takes key and values")
+    if experiment.sweep:
+        problems += _judge_sweep(experiment.sweep)
     return problems
+
+
+def _judge_sweep(sweep: dict[str, Any]) -> list[str]:
+    if not {"key", "values"} <= set(sweep) <= {"key", "values", "panels"}:
+        return ["sweep: takes key, values, and panels"]
+    drawn = [label for panel in sweep.get("panels", ()) for label in panel]
+    return [f"sweep.panels: {each!r} is no value" for each in drawn if each not in sweep["values"]]

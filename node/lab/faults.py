@@ -5,9 +5,8 @@
     rolling_restart SIGTERM and start, node after node, each waited for
     isolate         all wires of the target, both ways           mute             nothing leaves it
     deaf            nothing reaches it                           cut_one          one wire of it
-    ring            only neighbours talk (3 nodes: a chain)      flap             isolate, again and
-                                                                                  again, half a
-                                                                                  period `ms` each
+    ring            only neighbours talk (3 nodes: a chain)
+    flap            isolate, again and again, half a period `ms` each
     delay, loss     all wires of the target (node.lab.proxy)
     slow_fsync      each fsync takes `ms` longer                 disk_full        0 bytes are free
     io_error        EIO at the next write or fsync: the node stops itself, and is started again
@@ -37,13 +36,14 @@ from typing import Any, Final
 from node.lab.cluster import OwnCluster
 from node.lab.config import DOOR_FAULTS, PROCESS_FAULTS, WIRE_FAULTS, FaultConfig
 from node.lab.connection import ask
-from node.lab.foreign import Foreign, NodeProcess
+from node.lab.foreign import ClusterFailed, Foreign, NodeProcess
 
 __all__ = ["Breaker", "Record"]
 
 Record = dict[str, Any]
 _Heal = Callable[[], Awaitable[None]]
 _LEADER_S: Final = 10.0
+_UNTIL_LEADER_S: Final = 60.0
 _ROLL_S: Final = 15.0
 
 
@@ -85,6 +85,8 @@ class Breaker:
                 heal = await self._inject(fault, targets)
                 try:
                     await asyncio.sleep(hold_s)
+                    if fault.until_leader:
+                        await self._find_leader(_UNTIL_LEADER_S)
                 finally:
                     await heal()
         finally:
@@ -106,20 +108,26 @@ class Breaker:
             "clock": {"clock_offset_ms": ms},
         }
         for node in nodes:
-            await cluster.open_door(node, **orders[fault.kind])
+            await self._tell(node, **orders[fault.kind])
 
         async def heal() -> None:
             for node in nodes:
-                await self._shut_door(node)
+                if node.ended.is_set() and not node.doomed:  # It stopped itself, as it has to.
+                    await cluster.spawn(node)
+                else:
+                    await self._tell(node, sync_delay_ms=0, disk="sound", clock_offset_ms=0)
 
         return heal
 
-    async def _shut_door(self, node: NodeProcess) -> None:
-        cluster = self._own()
-        if node.ended.is_set():  # It stopped itself, as it has to on EIO.
-            await cluster.spawn(node)
-        elif node.runs:
-            await cluster.open_door(node, sync_delay_ms=0, disk="sound", clock_offset_ms=0)
+    async def _tell(self, node: NodeProcess, **order: Any) -> None:
+        """At its door, unless another fault hit it too: a process that is started is sound."""
+        hit = node.doomed or node.paused or not node.ready.is_set()
+        try:
+            if node.runs and not hit:
+                await self._own().open_door(node, **order)
+        except ClusterFailed:
+            if node.runs and not node.doomed and not node.paused:
+                raise
 
     async def _hit_processes(self, kind: str, nodes: list[NodeProcess]) -> _Heal:
         cluster = self._own()
@@ -266,14 +274,14 @@ class Breaker:
             return others[:minority]
         return [leader, *others[: len(ids) - minority - 1]]  # majority
 
-    async def _find_leader(self) -> str:
-        deadline_us = self._now_us() + _LEADER_S * 1_000_000
+    async def _find_leader(self, timeout_s: float = _LEADER_S) -> str:
+        deadline_us = self._now_us() + timeout_s * 1_000_000
         while self._now_us() < deadline_us:
             leader = await self._cluster.leader()
             if leader is not None:
                 return leader
             await asyncio.sleep(0.02)
-        raise TimeoutError(f"nobody leads for {_LEADER_S:g} s: no leader to aim at")
+        raise TimeoutError(f"nobody leads for {timeout_s:g} s")
 
     def _own(self) -> OwnCluster:
         assert isinstance(self._cluster, OwnCluster), "nothing can be broken there"

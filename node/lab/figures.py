@@ -74,7 +74,9 @@ def timeline(run: Any) -> str:
         for each in over_time(run.operations, x[1] * 1000, width_us)
         if each.to_us > x[0] * 1000
     ]
-    panels = [_throughput(buckets, x), _latency(buckets, x)]
+    # Many faults have their names in up to three rows: room for these above the bars.
+    room = 1.12 if len(run.records) <= 6 else 1.5
+    panels = [_throughput(buckets, x, room), _latency(buckets, x)]
     lanes = _lanes(run, x)
     if lanes is not None:
         panels += [lanes, _lag(run, x)]
@@ -89,9 +91,9 @@ def timeline(run: Any) -> str:
     return figure(panels, f"{run.name}, seed {run.seed}: the run over time")
 
 
-def _throughput(buckets: list[Any], x: tuple[int, int]) -> Panel:
+def _throughput(buckets: list[Any], x: tuple[int, int], room: float) -> Panel:
     top = max((sum(bucket.rate(each) for each in bucket.counts) for bucket in buckets), default=1)
-    panel = Panel("throughput", "operations / s", x=x, y=(0, max(top, 1) * 1.12), height=130)
+    panel = Panel("throughput", "operations / s", x=x, y=(0, max(top, 1) * room), height=130)
     base = [0.0] * len(buckets)
     for outcome, colour in ((OK, BLUE), (FAIL, ORANGE), (UNKNOWN, RED)):
         rows = []

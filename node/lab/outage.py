@@ -10,7 +10,9 @@
 The unavailability of writes is the longest stretch without an acknowledged write, of all clients
 together, that reaches beyond the fault and, if somebody had to be elected, began before that:
 `first ok` minus `last ok`. `elected` minus `fault` is the time without a leader (figure 16 of the
-Raft paper). The longest stretch of all, whatever it was due to, is kept beside it.
+Raft paper); a write that was acknowledged later than the fault, and before the election, shows that
+there was a leader still (a rolling restart begins at another node): then it counts from there. The
+longest stretch of all, whatever it was due to, is kept beside it.
 
 A segment whose event did not happen (nobody was elected, since nobody had to be) is None.
 
@@ -36,6 +38,9 @@ WRITES: Final = frozenset(
 )
 """Operations that change something."""
 
+_UNDER_WAY_US: Final = 10_000
+"""Answers that were under way when the leader died are read this much later at most."""
+
 
 @dataclass
 class Outage:
@@ -52,6 +57,8 @@ class Outage:
     straggler_us: int | None = None
     longest_gap_ms: float | None = None
     """Without an acknowledged write, also after a new leader was there."""
+    led_until_us: int | None = None
+    """A leader was there still, when that was later than the fault."""
     leader: str | None = None
     term: int | None = None
     clients: dict[int, float] = field(default_factory=dict)
@@ -66,8 +73,9 @@ class Outage:
 
     @property
     def leaderless_ms(self) -> float | None:
-        """From the fault until somebody is elected."""
-        return None if self.elected_us is None else (self.elected_us - self.fault_us) / 1000
+        """From the fault, or from when the old leader was last seen to lead, to the election."""
+        start_us = self.fault_us if self.led_until_us is None else self.led_until_us
+        return None if self.elected_us is None else (self.elected_us - start_us) / 1000
 
     def segments(self) -> list[tuple[str, float]]:
         """(what was waited for, ms), in order; together they are the time to the straggler.
@@ -127,6 +135,10 @@ def find(
         outage = Outage(record["kind"], list(record["nodes"]), record["start_us"])
         _find_election(outage, ordered, window_us)
         _find_gap(outage, ends, window_us)
+        if outage.elected_us is not None:
+            place = bisect.bisect_left(ends, outage.elected_us) - 1
+            if place >= 0 and ends[place] > outage.fault_us + _UNDER_WAY_US:
+                outage.led_until_us = ends[place]
         _find_clients(outage, writes, window_us)
         outages.append(outage)
     return outages

@@ -9,6 +9,7 @@ Proved by: tests/lab/test_report.py
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ from node.lab.figures import ROLE_COLOURS, bucket_us, span_ms
 from node.lab.history import OK
 from node.lab.stats import ecdf, over_time, percentile, spread
 
-__all__ = ["has_matplotlib", "write_distribution", "write_picture"]
+__all__ = ["Distribution", "has_matplotlib", "write_distributions", "write_picture"]
 
 _DPI: Final = 110
 
@@ -71,28 +72,43 @@ def write_picture(path: Path, run: Any, series: Mapping[str, Sequence[float]]) -
     return True
 
 
-def write_distribution(
-    path: Path,
-    title: str,
-    series: Mapping[str, Sequence[float]],
-    paper: Mapping[str, float] | None = None,
-    *,
-    log: bool = False,
-) -> bool:
-    """ECDFs alone; False when there is no matplotlib."""
+Distribution = tuple[Mapping[str, Sequence[float]], Mapping[str, float], bool]
+"""Values by name, what somebody published beside them, and whether the axis is logarithmic."""
+
+
+def write_distributions(path: Path, title: str, panels: Sequence[Distribution]) -> bool:
+    """ECDFs alone, panel below panel; False when there is no matplotlib."""
     if not has_matplotlib():
         return False
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
-    axis = figure.subplots()
-    _ecdf(axis, {name: values for name, values in series.items() if values})
-    if log:
-        axis.set_xscale("log")
-    for row, (name, value) in enumerate((paper or {}).items()):
-        axis.axvline(value, color=GREY, ls="--", lw=1)
-        axis.text(value, 0.02 + 0.06 * row, f" paper: {name} {value:g} ms", fontsize=8, color=RED)
-    axis.set_title(title, fontsize=11)
+    figure = Figure(figsize=(9, 0.6 + 4.0 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axis, (series, paper, log) in zip(axes, panels, strict=True):
+        _ecdf(axis, series)
+        if log:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        else:
+            axis.set_xlim(left=0)
+        left, right = axis.get_xlim()
+        for row, (name, value) in enumerate(paper.items()):
+            axis.axvline(value, color=GREY, ls="--", lw=1)
+            low, here, high = (
+                math.log(max(each, 1.0)) if log else each for each in (left, value, right)
+            )
+            aside = "right" if here - low > 0.7 * (high - low) else "left"
+            axis.text(
+                value,
+                0.03 + 0.06 * row,
+                f" paper: {name} {value:,.0f} ms ",
+                fontsize=8,
+                color=RED,
+                ha=aside,
+            )
+        axis.legend(fontsize=8, loc="center right", edgecolor="none", framealpha=1.0)
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=_DPI)
     return True
 

@@ -59,13 +59,15 @@ def node_documents(
     if hosts:  # outside of loopback a node asks for both
         template["peer"] = {"secret": PASSWORD} | template.get("peer", {})
         template["client"] = {"requirepass": PASSWORD} | template.get("client", {})
+        template["http"] = {"enabled": False} | template.get("http", {})
     documents = []
     for member in members:
         document = dict(template)
         document["node"] = {"id": member["id"], "data_dir": str(directory / member["id"])}
         document["cluster"] = {"members": members}
         if doors:
-            document["lab"] = {"door": str(directory / f"{member['id']}.door")}
+            door = str(directory / f"{member['id']}.door")
+            document["lab"] = document.get("lab", {}) | {"door": door}
         documents.append(document)
     return documents
 

@@ -1,10 +1,8 @@
-"""N runs of one experiment, or of one for each value of a sweep, and what they come to.
+"""N runs of one experiment, and what they come to.
 
     DIR/summary.json        every run's verdict and outages, and how to do it again
     DIR/runs/001 ...        node.lab.run
     DIR/report.html, .png   node.lab.report, node.lab.picture
-
-    DIR/sweep.json, report.html, .png; DIR/<label>/summary.json ...      of a sweep
 
 Proved by: tests/lab/test_end_to_end.py
 """
@@ -13,26 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import html
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.lab import figures, files, picture, report
+from node.lab import files, picture, report
 from node.lab.clock import RunClock
 from node.lab.config import Experiment
 from node.lab.connection import Server
 from node.lab.foreign import ClusterFailed
-from node.lab.linear import BROKEN, UNDECIDED, VALID
+from node.lab.linear import BROKEN, UNDECIDED
 from node.lab.report import values_of, write_report
 from node.lab.run import run_once
 from node.lab.stage import Progress, Run, worst
-from node.lab.stats import spread
 from node.version import TRIMARAN_VERSION
 
-__all__ = ["Setting", "result_of", "run_series", "run_sweep", "write_sweep_report"]
+__all__ = ["Setting", "result_of", "run_series"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,98 +139,3 @@ def _shown(results: Sequence[dict[str, Any]]) -> str:
                 return str(each["run"])
     ranked = sorted(done, key=lambda each: max(values_of([each], "unavailable_ms"), default=0.0))
     return str(ranked[(len(ranked) - 1) // 2]["run"]) if ranked else ""
-
-
-def run_sweep(
-    experiment: Experiment,
-    directory: Path,
-    setting: Setting,
-    progress_of: Callable[[str, int], Progress],
-) -> dict[str, Any]:
-    """The experiment once for each value of [sweep]; the summary of all."""
-    key, points = experiment.sweep["key"], []
-    for label, value in experiment.sweep["values"].items():
-        varied = _varied(experiment, key, value)
-        summary = run_series(
-            dataclasses.replace(varied, sweep={}),
-            directory / label,
-            setting,
-            lambda number, label=label: progress_of(label, number),  # type: ignore[misc]
-        )
-        points.append(
-            {
-                "label": label,
-                "value": value,
-                "verdict": summary["verdict"],
-                **{
-                    name: values_of(summary["results"], name)
-                    for name in ("unavailable_ms", "leaderless_ms")
-                },
-            }
-        )
-    swept = {
-        "name": experiment.name,
-        "about": experiment.about,
-        "key": key,
-        "points": points,
-        "paper": experiment.paper,
-        "command": setting.command,
-        "verdict": worst([each["verdict"] for each in points]),
-    }
-    files.write_json(directory / "sweep.json", swept)
-    write_sweep_report(directory, swept)
-    return swept
-
-
-def _varied(experiment: Experiment, key: str, value: Any) -> Experiment:
-    """The experiment with one of its values changed; tables are added to."""
-    section, _, name = key.partition(".")
-    table = getattr(experiment, section)
-    if not name:
-        return dataclasses.replace(experiment, **{section: value})
-    if isinstance(value, dict):
-        value = {**getattr(table, name), **value}
-    return dataclasses.replace(experiment, **{section: dataclasses.replace(table, **{name: value})})
-
-
-def write_sweep_report(directory: Path, swept: dict[str, Any]) -> None:
-    """report.html and report.png of a sweep."""
-    parts = []
-    for name, title in (
-        ("leaderless_ms", "time without leader"),
-        ("unavailable_ms", "time without an acknowledged write"),
-    ):
-        series = {point["label"]: point[name] for point in swept["points"] if point[name]}
-        if not series:
-            continue
-        paper = swept["paper"] if name == "leaderless_ms" else None
-        parts.append(f"<h2>{title}</h2>")
-        parts.append(figures.distribution(title, series, paper=paper, log=True))
-        parts.append(_table(series))
-        if name == "leaderless_ms":
-            where = directory / "report.png"
-            picture.write_distribution(where, f"{swept['name']}: {title}", series, paper, log=True)
-    verdict = swept["verdict"]
-    word = {VALID: "Every promise was kept", BROKEN: "A promise was broken"}
-    banner = f'<div class="banner {verdict}">{word.get(verdict, "Not decided")}.</div>'
-    links = " · ".join(
-        f'<a href="{point["label"]}/report.html">{point["label"]}</a>' for point in swept["points"]
-    )
-    command = html.escape(swept["command"])
-    again = f"<h2>To do it again</h2><pre>{command}</pre><p>Each value: {links}</p>"
-    page = report.page(swept["name"], swept["about"], [banner, *parts, again])
-    files.save_text(directory / "report.html", page)
-
-
-def _table(series: dict[str, list[float]]) -> str:
-    rows = []
-    for label, values in series.items():
-        told = spread(values)
-        assert told is not None
-        cells = (told.count, told.minimum, told.median, told.p95, told.maximum)
-        numbers = "".join(f'<td class="number">{each:,.0f}</td>' for each in cells)
-        rows.append(f"<tr><td>{label}</td>{numbers}</tr>")
-    head = "".join(
-        f'<th class="number">{each}</th>' for each in ("n", "min", "median", "p95", "max")
-    )
-    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"

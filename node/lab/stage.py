@@ -132,7 +132,8 @@ class Stage:
         """All planned and random faults, and at least run_s."""
         tasks = [asyncio.create_task(self._plan(fault)) for fault in self._experiment.faults]
         if self._experiment.chaos is not None:
-            tasks.append(asyncio.create_task(self._chaos()))
+            rows = range(self._experiment.chaos.at_once)
+            tasks += [asyncio.create_task(self._chaos()) for _ in rows]
         tasks.append(asyncio.create_task(self._wait_run()))
         try:
             await asyncio.gather(*tasks)
@@ -172,14 +173,15 @@ class Stage:
             kind = self._rng.choices(kinds, weights)[0]
             ms = {"delay": (5.0, 60.0), "slow_fsync": (20.0, 200.0), "clock": (-8e3, 8e3)}
             target = self._rng.choice(("leader", "leader", "follower", "any", "minority"))
-            await self._breaker.apply(
-                FaultConfig(
-                    kind=kind,
-                    target=target,
-                    for_s=chaos.for_s,
-                    ms=ms.get(kind, (80.0, 300.0)),
-                )
+            fault = FaultConfig(
+                kind=kind, target=target, for_s=chaos.for_s, ms=ms.get(kind, (80.0, 300.0))
             )
+            try:
+                await self._breaker.apply(fault)
+            except TimeoutError:
+                if chaos.at_once == 1:
+                    raise
+                # Faults of other rows left nobody to lead for a while: nothing to aim at.
 
     async def _heal(self) -> None:
         try:

@@ -56,9 +56,9 @@ class SnapshotMetadata(_message.Message):
     def __init__(self, last_included: _Optional[_Union[LogId, _Mapping]] = ..., checksum: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class WriteCommand(_message.Message):
-    __slots__ = ("insert", "delete", "compare_and_swap", "put", "delete_keys", "add", "expire", "persist", "flush", "insert_many", "remove", "get_and_expire", "append", "set_range", "set_bit", "add_float", "move", "read", "transaction", "publish")
+    __slots__ = ("insert", "delete", "compare_and_swap", "put", "delete_keys", "add", "expire", "persist", "flush", "insert_many", "remove", "get_and_expire", "append", "set_range", "set_bit", "add_float", "move", "read", "transaction", "publish", "grant_lease", "keep_lease_alive", "revoke_lease")
     class Insert(_message.Message):
-        __slots__ = ("key", "value", "ttl_secs", "ttl_ms", "expire_at_ms", "keep_ttl", "condition", "expected", "return_old", "revision")
+        __slots__ = ("key", "value", "ttl_secs", "ttl_ms", "expire_at_ms", "keep_ttl", "condition", "expected", "return_old", "revision", "lease")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         TTL_SECS_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class WriteCommand(_message.Message):
         EXPECTED_FIELD_NUMBER: _ClassVar[int]
         RETURN_OLD_FIELD_NUMBER: _ClassVar[int]
         REVISION_FIELD_NUMBER: _ClassVar[int]
+        LEASE_FIELD_NUMBER: _ClassVar[int]
         key: bytes
         value: bytes
         ttl_secs: int
@@ -79,7 +80,8 @@ class WriteCommand(_message.Message):
         expected: bytes
         return_old: bool
         revision: int
-        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., ttl_secs: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., keep_ttl: _Optional[bool] = ..., condition: _Optional[_Union[Condition, str]] = ..., expected: _Optional[bytes] = ..., return_old: _Optional[bool] = ..., revision: _Optional[int] = ...) -> None: ...
+        lease: int
+        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., ttl_secs: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., expire_at_ms: _Optional[int] = ..., keep_ttl: _Optional[bool] = ..., condition: _Optional[_Union[Condition, str]] = ..., expected: _Optional[bytes] = ..., return_old: _Optional[bool] = ..., revision: _Optional[int] = ..., lease: _Optional[int] = ...) -> None: ...
     class Delete(_message.Message):
         __slots__ = ("key",)
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -228,12 +230,14 @@ class WriteCommand(_message.Message):
         page_after: bytes
         def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., page_count: _Optional[int] = ..., page_after: _Optional[bytes] = ...) -> None: ...
     class Watch(_message.Message):
-        __slots__ = ("key", "revision")
+        __slots__ = ("key", "revision", "seen")
         KEY_FIELD_NUMBER: _ClassVar[int]
         REVISION_FIELD_NUMBER: _ClassVar[int]
+        SEEN_FIELD_NUMBER: _ClassVar[int]
         key: bytes
         revision: int
-        def __init__(self, key: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
+        seen: int
+        def __init__(self, key: _Optional[bytes] = ..., revision: _Optional[int] = ..., seen: _Optional[int] = ...) -> None: ...
     class Transaction(_message.Message):
         __slots__ = ("watches", "commands")
         WATCHES_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +254,23 @@ class WriteCommand(_message.Message):
         message: bytes
         sharded: bool
         def __init__(self, channel: _Optional[bytes] = ..., message: _Optional[bytes] = ..., sharded: _Optional[bool] = ...) -> None: ...
+    class GrantLease(_message.Message):
+        __slots__ = ("ttl_ms", "id")
+        TTL_MS_FIELD_NUMBER: _ClassVar[int]
+        ID_FIELD_NUMBER: _ClassVar[int]
+        ttl_ms: int
+        id: int
+        def __init__(self, ttl_ms: _Optional[int] = ..., id: _Optional[int] = ...) -> None: ...
+    class KeepLeaseAlive(_message.Message):
+        __slots__ = ("id",)
+        ID_FIELD_NUMBER: _ClassVar[int]
+        id: int
+        def __init__(self, id: _Optional[int] = ...) -> None: ...
+    class RevokeLease(_message.Message):
+        __slots__ = ("id",)
+        ID_FIELD_NUMBER: _ClassVar[int]
+        id: int
+        def __init__(self, id: _Optional[int] = ...) -> None: ...
     INSERT_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +291,9 @@ class WriteCommand(_message.Message):
     READ_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    GRANT_LEASE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LEASE_ALIVE_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_LEASE_FIELD_NUMBER: _ClassVar[int]
     insert: WriteCommand.Insert
     delete: WriteCommand.Delete
     compare_and_swap: WriteCommand.CompareAndSwap
@@ -290,7 +314,10 @@ class WriteCommand(_message.Message):
     read: WriteCommand.Read
     transaction: WriteCommand.Transaction
     publish: WriteCommand.Publish
-    def __init__(self, insert: _Optional[_Union[WriteCommand.Insert, _Mapping]] = ..., delete: _Optional[_Union[WriteCommand.Delete, _Mapping]] = ..., compare_and_swap: _Optional[_Union[WriteCommand.CompareAndSwap, _Mapping]] = ..., put: _Optional[_Union[WriteCommand.Put, _Mapping]] = ..., delete_keys: _Optional[_Union[WriteCommand.DeleteKeys, _Mapping]] = ..., add: _Optional[_Union[WriteCommand.Add, _Mapping]] = ..., expire: _Optional[_Union[WriteCommand.Expire, _Mapping]] = ..., persist: _Optional[_Union[WriteCommand.Persist, _Mapping]] = ..., flush: _Optional[_Union[WriteCommand.Flush, _Mapping]] = ..., insert_many: _Optional[_Union[WriteCommand.InsertMany, _Mapping]] = ..., remove: _Optional[_Union[WriteCommand.Remove, _Mapping]] = ..., get_and_expire: _Optional[_Union[WriteCommand.GetAndExpire, _Mapping]] = ..., append: _Optional[_Union[WriteCommand.Append, _Mapping]] = ..., set_range: _Optional[_Union[WriteCommand.SetRange, _Mapping]] = ..., set_bit: _Optional[_Union[WriteCommand.SetBit, _Mapping]] = ..., add_float: _Optional[_Union[WriteCommand.AddFloat, _Mapping]] = ..., move: _Optional[_Union[WriteCommand.Move, _Mapping]] = ..., read: _Optional[_Union[WriteCommand.Read, _Mapping]] = ..., transaction: _Optional[_Union[WriteCommand.Transaction, _Mapping]] = ..., publish: _Optional[_Union[WriteCommand.Publish, _Mapping]] = ...) -> None: ...
+    grant_lease: WriteCommand.GrantLease
+    keep_lease_alive: WriteCommand.KeepLeaseAlive
+    revoke_lease: WriteCommand.RevokeLease
+    def __init__(self, insert: _Optional[_Union[WriteCommand.Insert, _Mapping]] = ..., delete: _Optional[_Union[WriteCommand.Delete, _Mapping]] = ..., compare_and_swap: _Optional[_Union[WriteCommand.CompareAndSwap, _Mapping]] = ..., put: _Optional[_Union[WriteCommand.Put, _Mapping]] = ..., delete_keys: _Optional[_Union[WriteCommand.DeleteKeys, _Mapping]] = ..., add: _Optional[_Union[WriteCommand.Add, _Mapping]] = ..., expire: _Optional[_Union[WriteCommand.Expire, _Mapping]] = ..., persist: _Optional[_Union[WriteCommand.Persist, _Mapping]] = ..., flush: _Optional[_Union[WriteCommand.Flush, _Mapping]] = ..., insert_many: _Optional[_Union[WriteCommand.InsertMany, _Mapping]] = ..., remove: _Optional[_Union[WriteCommand.Remove, _Mapping]] = ..., get_and_expire: _Optional[_Union[WriteCommand.GetAndExpire, _Mapping]] = ..., append: _Optional[_Union[WriteCommand.Append, _Mapping]] = ..., set_range: _Optional[_Union[WriteCommand.SetRange, _Mapping]] = ..., set_bit: _Optional[_Union[WriteCommand.SetBit, _Mapping]] = ..., add_float: _Optional[_Union[WriteCommand.AddFloat, _Mapping]] = ..., move: _Optional[_Union[WriteCommand.Move, _Mapping]] = ..., read: _Optional[_Union[WriteCommand.Read, _Mapping]] = ..., transaction: _Optional[_Union[WriteCommand.Transaction, _Mapping]] = ..., publish: _Optional[_Union[WriteCommand.Publish, _Mapping]] = ..., grant_lease: _Optional[_Union[WriteCommand.GrantLease, _Mapping]] = ..., keep_lease_alive: _Optional[_Union[WriteCommand.KeepLeaseAlive, _Mapping]] = ..., revoke_lease: _Optional[_Union[WriteCommand.RevokeLease, _Mapping]] = ...) -> None: ...
 
 class CommandList(_message.Message):
     __slots__ = ("commands",)

@@ -277,7 +277,7 @@ PEER_JUNK = {
 
 def test_junk_on_the_peer_port_is_refused_and_harms_nobody(cluster: Cluster) -> None:
     node = cluster["n3"]  # It is called by n1 and n2, so it has something to accept.
-    terms = {each["id"]: each["term"] for each in cluster.statuses().values()}
+    term = max(each["term"] for each in cluster.statuses().values())
     problems = []
     with _beside_writers(cluster):
         for name, sent in PEER_JUNK.items():
@@ -295,7 +295,8 @@ def test_junk_on_the_peer_port_is_refused_and_harms_nobody(cluster: Cluster) -> 
             connection.close()
     assert problems == []
     assert node.said("peer connection refused")
-    assert {each["id"]: each["term"] for each in cluster.statuses().values()} == terms
+    # None of the terms that were claimed: 2**60. (A busy machine may have had an election.)
+    assert max(each["term"] for each in cluster.statuses().values()) < term + 50
     assert cluster.client("n1").get("evil") is None
 
 
@@ -320,4 +321,4 @@ def test_a_peer_without_the_secret_gets_no_word_in(start_cluster: StartCluster) 
             pass
     assert node.said("peer connection refused", "wrong proof")
     assert cluster.client("n3").set("k", "v") is True
-    assert node.status()["term"] == term
+    assert node.status()["term"] < term + 50

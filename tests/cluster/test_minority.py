@@ -68,7 +68,7 @@ def test_a_node_without_a_majority_refuses_after_parking_and_serves_again_later(
     for name, call in calls.items():
         outcome = call.result()
         assert isinstance(outcome, redis.exceptions.ClusterDownError), (name, outcome)
-        assert PARK_S - 0.1 < call.took_s < PARK_S + 2.0, (name, call.took_s)
+        assert PARK_S - 0.1 < call.took_s < PARK_S + 5.0, (name, call.took_s)
     figures(
         "CLUSTERDOWN after "
         + ", ".join(f"{call.took_s:.2f} s ({name})" for name, call in calls.items())

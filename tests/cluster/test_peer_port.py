@@ -59,7 +59,8 @@ def unshaken(cluster: Cluster, growth_bytes_max: int = MEMORY_BYTES_MAX) -> Iter
     assert load.missing(cluster.client("n1")) == []
     for node in cluster:
         term, rss, lives = before[node.id]
-        assert node.status()["term"] == term, node.id
+        # None of the terms that strangers claim. (A busy machine may have had an election.)
+        assert term <= node.status()["term"] <= term + 2, node.id
         assert node.lives == lives
         assert node.process is not None
         assert node.process.poll() is None

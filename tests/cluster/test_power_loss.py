@@ -92,7 +92,7 @@ def _run(directory: Path, rounds: int, gate: str, seed: int) -> tuple[int, list[
     return acked, lost, cut_bytes
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(300 + 12 * ROUNDS)
 def test_nothing_acknowledged_is_lost_when_the_power_fails_everywhere(
     tmp_path: Path, figures: Figures
 ) -> None:

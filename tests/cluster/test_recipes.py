@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
 def test_every_recipe_works_on_every_node(cluster: Cluster) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 8
+    assert len(blocks) >= 9
     for node in cluster:
         with node.connect() as client:
             client.flushall()

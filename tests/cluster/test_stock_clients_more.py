@@ -23,7 +23,9 @@ from typing import Any
 
 import pytest
 import redis
+from redis.cache import CacheConfig
 from redis.cluster import ClusterNode
+from redis.connection import CacheProxyConnection
 
 from tests.support.cluster import Cluster, NodeProcess
 
@@ -285,6 +287,32 @@ def test_a_message_reaches_the_subscribers_of_every_node_once_and_in_order(
         for messages in listeners:
             wait_for(lambda messages=messages: len(messages) >= 60)  # type: ignore[misc]
             assert messages == wanted
+
+
+def test_a_client_side_cache_is_never_behind_what_its_client_wrote_elsewhere(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py's own cache, each on a node; a write through any node empties them all.
+
+    It asks for a server that calls itself 7.4; the dialect here is that of 7.0.
+    """
+    monkeypatch.setattr(CacheProxyConnection, "MIN_ALLOWED_VERSION", "7.0.0")
+    with ExitStack() as stack:
+        caches = [
+            stack.enter_context(redis.Redis(port=node.port, protocol=3, cache_config=CacheConfig()))
+            for node in cluster
+        ]
+        for number in range(20):
+            cluster.client(f"n{number % 3 + 1}").set("cached", number)
+            for client in caches:
+                wanted = b"%d" % number
+                wait_for(lambda client=client, wanted=wanted: client.get("cached") == wanted)  # type: ignore[misc]
+        for client in caches:
+            assert client.get_cache().size > 0
+        hits = caches[0].execute_command("INFO", "commandstats")
+        for _ in range(50):
+            assert caches[0].get("cached") == b"19"
+        assert caches[0].execute_command("INFO", "commandstats") == hits, "it asked the node"
 
 
 def test_changes_of_keys_are_told_on_every_node(cluster: Cluster) -> None:

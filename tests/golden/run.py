@@ -10,6 +10,7 @@ Everything above `---` is run, everything below is compared; GOLDEN_UPDATE=1 rec
 human reads the diff. Blank lines and lines that begin with `#` are skipped.
 
     put K V | insert K V TTL_MS | cas K OLD|- NEW | delete K | add K N | noop | again   one entry
+    grant ID TTL_MS | hang K V ID | keep ID | revoke ID    leases of many keys, likewise
     at MS          the time of the entries that follow
     fill N         N puts in one chunk
     checkpoint | snapshot | install | reset | flush | close
@@ -36,7 +37,17 @@ from pathlib import Path
 
 from statemachine import Entry, Fatal, FileStateMachine, NotRun, WalConfig
 from statemachine.dump import dump
-from tests.statemachine.batches import add, batch_of, delete, insert, put, swap
+from tests.statemachine.batches import (
+    add,
+    batch_of,
+    delete,
+    grant,
+    insert,
+    keep_alive,
+    put,
+    revoke,
+    swap,
+)
 from tests.support.crash import Crash, MemoryDisk
 
 HOME = Path("/data")
@@ -103,6 +114,19 @@ class Story:
 
     def do_add(self, key: str, delta: str) -> None:
         self.entry(batch_of(add(key.encode(), int(delta)), now_ms=self.now_ms))
+
+    def do_grant(self, lease_id: str, ttl_ms: str) -> None:
+        self.entry(batch_of(grant(int(ttl_ms), int(lease_id)), now_ms=self.now_ms))
+
+    def do_hang(self, key: str, value: str, lease_id: str) -> None:
+        command = insert(key.encode(), value.encode(), lease=int(lease_id))
+        self.entry(batch_of(command, now_ms=self.now_ms))
+
+    def do_keep(self, lease_id: str) -> None:
+        self.entry(batch_of(keep_alive(int(lease_id)), now_ms=self.now_ms))
+
+    def do_revoke(self, lease_id: str) -> None:
+        self.entry(batch_of(revoke(int(lease_id)), now_ms=self.now_ms))
 
     def do_again(self) -> None:
         last = self.live.last_applied

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from node.cli import main
-from node.lab.config import Experiment, ExperimentError
+from node.lab.config import ExperimentError
 from node.lab.namespaces import Namespaces, why_not
 from tests.support.supervised import ROOT
 
@@ -40,6 +41,24 @@ except TimeoutError:
     print("nothing")
 """
 
+_ECHO = """
+import socket
+with socket.create_server(("0.0.0.0", 9000)) as server:
+    print("bound", flush=True)
+    one, _ = server.accept()
+    one.sendall(b"x" * 60_000)
+    one.close()
+"""
+_ASK = """
+import socket, sys, time
+begun = time.monotonic()
+one = socket.create_connection((sys.argv[1], 9000), timeout=30)
+took, size = time.monotonic() - begun, 0
+while data := one.recv(65536):
+    size += len(data)
+print(took, size)
+"""
+
 
 def passes(namespaces: Namespaces, source: str, target: str) -> bool:
     receiver = subprocess.Popen(
@@ -57,7 +76,7 @@ def passes(namespaces: Namespaces, source: str, target: str) -> bool:
 
 def test_one_way_is_cut_and_the_other_is_not() -> None:
     try:
-        namespaces = Namespaces(["n1", "n2"])
+        namespaces = Namespaces(["n1", "n2"], random.Random(1))
         (wire,) = namespaces.open()
     except ExperimentError as error:
         pytest.skip(str(error))  # root of a sandbox that may not
@@ -80,18 +99,40 @@ def test_one_way_is_cut_and_the_other_is_not() -> None:
 def test_an_experiment_runs_on_real_wires(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    namespaces = Namespaces(["n1"], random.Random(1))
     try:
-        Namespaces(["n1"]).open()
-        Namespaces(["n1"]).close()
+        namespaces.open()
     except ExperimentError as error:
         pytest.skip(str(error))
+    finally:
+        namespaces.close()
     words = ["lab", "run", str(ROOT / "configs/lab/isolate-leader.toml"), "--runs", "1"]
     words += ["--set", "cluster.wires=namespaces", "--set", "times.run_s=1.5"]
     assert main([*words, "--out", str(tmp_path)]) == 0, capsys.readouterr()
 
 
-def test_what_they_cannot_do_is_refused() -> None:
-    with pytest.raises(ExperimentError, match="delay and loss need the proxies"):
-        Experiment.from_document(
-            {"name": "x", "cluster": {"wires": "namespaces"}, "faults": [{"kind": "loss"}]}
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_packets_are_late_or_lost_and_tcp_mends_it(loss: float) -> None:
+    namespaces = Namespaces(["n1", "n2"], random.Random(1), (30.0, 30.0))
+    try:
+        (wire,) = namespaces.open()
+    except ExperimentError as error:
+        pytest.skip(str(error))
+    try:
+        for end in wire.ends:
+            wire.direction(end).loss = loss
+        server = subprocess.Popen(
+            [*namespaces.program("n2"), sys.executable, "-c", _ECHO],
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        assert server.stdout is not None
+        assert server.stdout.readline() == "bound\n"
+        words = [*namespaces.program("n1"), sys.executable, "-c", _ASK, namespaces.host_of("n2")]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        server.communicate(timeout=60)
+        connected_s, size = done.stdout.split()
+        assert float(connected_s) >= 0.06  # SYN there, SYN-ACK back
+        assert int(size) == 60_000
+    finally:
+        namespaces.close()

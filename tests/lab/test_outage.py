@@ -65,6 +65,14 @@ def test_an_election_after_writes_went_on_is_not_what_they_waited_for() -> None:
     assert "election" not in dict(outage.segments())
 
 
+def test_while_the_old_leader_leads_on_nobody_is_without_one() -> None:
+    """A rolling restart begins with a follower: its time is not the leader's."""
+    early = {"kind": "rolling_restart", "nodes": ["n1", "n2"], "start_us": 20_000}
+    (outage,) = find(WRITES, EVENTS, [early], 600_000)
+    assert outage.leaderless_ms == pytest.approx(310.0 - 97.0)
+    assert outage.as_json()["led_until_us"] == 97_000
+
+
 def test_the_next_fault_ends_the_window_of_the_one_before() -> None:
     second = KILL | {"start_us": 405_000}
     outages = find(WRITES, EVENTS, [KILL, second], 600_000)

@@ -33,6 +33,39 @@ FileStateMachine.get = lambda self, key: seen(key, get(self, key))
 FileStateMachine.get_many = lambda self, keys: list(map(seen, keys, get_many(self, keys)))
 """
 
+LOST_WRITE = """
+# Now and then a write is acknowledged and nothing is stored, on all replicas alike.
+from statemachine.keyspace import Keyspace
+inner = Keyspace.assign_many
+def assign_many(self, keys, values):
+    if self.revision % 30 != 7:
+        inner(self, keys, values)
+Keyspace.assign_many = assign_many
+"""
+
+DOUBLE_APPLY = """
+# Now and then a command is run twice, on all replicas alike.
+from statemachine import store
+inner = store.run
+def run(keys, command, results):
+    if keys.revision % 30 == 7:
+        inner(keys, command, [])
+    inner(keys, command, results)
+store.run = run
+"""
+
+ONE_REPLICA = """
+# The same on one replica only: no client may ever notice, the digests do.
+import sys
+from statemachine import store
+inner = store.run
+def run(keys, command, results):
+    if keys.revision % 30 == 7 and "n3.toml" in sys.argv[-1]:
+        inner(keys, command, [])
+    inner(keys, command, results)
+store.run = run
+"""
+
 EARLY_EXPIRY = """
 # The leader's clock runs twice as fast as time.
 from node import clock
@@ -58,6 +91,18 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: str, kind: str
 def test_a_stale_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = planted(tmp_path, monkeypatch, STALE_READ, "register")
     assert {"linearizable", "stale (linearizable)"} <= broken
+
+
+def test_a_lost_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "unique writes" in planted(tmp_path, monkeypatch, LOST_WRITE, "set")
+
+
+def test_a_double_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"linearizable", "sums"} <= planted(tmp_path, monkeypatch, DOUBLE_APPLY, "counter")
+
+
+def test_a_replica_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "digests" in planted(tmp_path, monkeypatch, ONE_REPLICA, "counter")
 
 
 def test_an_early_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

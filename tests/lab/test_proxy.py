@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from node.lab.proxy import RETRANSMIT_S, Wire
+import pytest
+
+from node.lab.proxy import RETRANSMIT_S, Gate, Wire
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -20,11 +23,17 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
+HELLO = b"\0\0\0\x2a\x98\x01\x02\xa2n1\xa2n2..."
+"""What n1 begins a connection to n2 with, and what comes behind its id."""
+
+
 class Ends:
     """Both ends of a wire: n1, which has dialled, and n2."""
 
-    def __init__(self, wire: Wire, n1: Any, n2: Any) -> None:
-        self.wire = wire
+    def __init__(self, wire: Wire, gate: Gate, accepted: asyncio.Queue[Any]) -> None:
+        self.wire, self.gate, self.accepted = wire, gate, accepted
+
+    def begin(self, n1: Any, n2: Any) -> None:
         self.n1_reader, self.n1_writer = n1
         self.n2_reader, self.n2_writer = n2
 
@@ -36,16 +45,20 @@ async def a_wire() -> AsyncIterator[Ends]:
         lambda reader, writer: accepted.put_nowait((reader, writer)), "127.0.0.1", 0
     )
     port = server.sockets[0].getsockname()[1]
-    wire = Wire("n1", "n2", "127.0.0.1", port, random.Random(1))
-    await wire.start()
-    n1 = await asyncio.open_connection("127.0.0.1", wire.port)
-    ends = Ends(wire, n1, await accepted.get())
+    wire = Wire("n1", "n2", random.Random(1))
+    gate = Gate(("127.0.0.1", port), {"n1": wire})
+    await gate.start("127.0.0.1")
+    n1 = await asyncio.open_connection("127.0.0.1", gate.port)
+    n1[1].write(HELLO)
+    ends = Ends(wire, gate, accepted)
+    ends.begin(n1, await accepted.get())
+    assert await ends.n2_reader.readexactly(len(HELLO)) == HELLO
     try:
         yield ends
     finally:
         for writer in (ends.n1_writer, ends.n2_writer):
             writer.close()
-        await wire.close()
+        await gate.close()
         server.close()
         await asyncio.sleep(0.01)
 
@@ -84,11 +97,37 @@ async def test_one_way_is_held_and_the_other_is_not() -> None:
 async def test_nobody_can_connect_while_a_wire_is_cut() -> None:
     async with a_wire() as ends:
         ends.wire.direction("n2").hold()
-        _, writer = await asyncio.open_connection("127.0.0.1", ends.wire.port)
-        writer.write(b"hello")
-        await asyncio.sleep(0.05)
-        assert len(ends.wire._tasks) == 2  # accepted, and not carried on
+        reader, writer = await asyncio.open_connection("127.0.0.1", ends.gate.port)
+        writer.write(HELLO)
+        assert await silent(reader)
+        assert len(ends.gate._tasks) == 2  # accepted, and not carried on
         writer.close()
+
+
+@pytest.mark.parametrize("said", [HELLO.replace(b"n1", b"n9"), b"GET / HTTP/1.1\r\n\r\n" * 9])
+@in_loop
+async def test_a_stranger_is_hung_up_on(said: bytes) -> None:
+    async with a_wire() as ends:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ends.gate.port)
+        writer.write(said)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+@in_loop
+async def test_a_gate_for_one_dialler_reads_nothing_of_what_passes() -> None:
+    async with a_wire() as ends:
+        wire = Wire("n1", "n2", random.Random(1))
+        gate = Gate(ends.gate._to, wire)
+        await gate.start("127.0.0.1")
+        _, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(b"\x16")  # TLS, say
+        reader, there = await ends.accepted.get()
+        assert await reader.readexactly(1) == b"\x16"
+        for each in (writer, there):
+            each.close()
+        await gate.close()
 
 
 @in_loop

@@ -144,7 +144,7 @@ MEMORY_AND_LOGS = [
         _STORE,
         "created, modified, deadline_ms or 0)",
         "created, modified, 0)",
-        _TEST + "store.py::test_the_digest_covers_keys_values_revisions_leases_clock_and_origins",
+        _TEST + "store.py::test_the_digest_covers_all_that_is_stored",
     ),
     # Leases and the clock.
     Mutant(
@@ -157,29 +157,29 @@ MEMORY_AND_LOGS = [
     Mutant(
         "the backlog is visible to reads",
         _KEYSPACE,
-        "        if self._has_backlog and self._is_backlog(key):\n            return None\n",
-        "",
+        "return None if self._is_backlog(key) else self._records.get(key)",
+        "return self._records.get(key)",
         _EXPIRY + "test_no_read_sees_what_the_bound_left_over_and_none_removes_it",
     ),
     Mutant(
         "the backlog is visible to commands",
         _KEYSPACE,
-        "            self.remove(key)\n            if self.changes is not None:",
-        "            return self._records.get(key)\n            if self.changes is not None:",
+        "            self._expire([key])\n            return None\n",
+        "            return self._records.get(key)\n",
         _EXPIRY + "test_no_command_sees_what_the_bound_left_over",
     ),
     Mutant(
         "the lease is kept on overwrite",
         _KEYSPACE,
-        "        if self._leases or deadline_ms is not None:\n",
-        "        deadline_ms = deadline_ms or self._records.deadline_ms(key)\n"
-        "        if self._leases or deadline_ms is not None:\n",
+        "        if self._dues.count or due is not None:\n",
+        "        due = due or self._records.deadline_ms(key)\n"
+        "        if self._dues.count or due is not None:\n",
         _TEST + "rules_leases.py::test_insert_without_ttl_frees_the_key_from_its_lease",
     ),
     Mutant(
         "the lease is dropped by an addition",
         "statemachine/rules_strings.py",
-        'b"%d" % total, keys.deadline_ms(key))',
+        'b"%d" % total, keys.due(key))',
         'b"%d" % total, None)',
         _TEST + "rules.py::test_add_keeps_the_deadline",
     ),
@@ -229,16 +229,16 @@ MEMORY_AND_LOGS = [
     Mutant(
         "the origins are not in the image: duplicates run after a restart",
         _STORE,
-        "return StoreParts(self._records.freeze(), self.clock_ms, self.origins.copy())",
-        "return StoreParts(self._records.freeze(), self.clock_ms, {})",
+        "parts = (self.clock_ms, self.origins.copy(), ",
+        "parts = (self.clock_ms, {}, ",
         _TEST
         + "store.py::test_origins_survive_in_the_parts_so_that_a_restart_forgets_no_duplicate",
     ),
     Mutant(
         "the clock is not in the image",
         _STORE,
-        "return StoreParts(self._records.freeze(), self.clock_ms, self.origins.copy())",
-        "return StoreParts(self._records.freeze(), 0, self.origins.copy())",
+        "parts = (self.clock_ms, self.origins.copy(), ",
+        "parts = (0, self.origins.copy(), ",
         _TEST + "snapshot.py::"
         "test_a_snapshot_carries_the_whole_state_with_leases_clock_and_origins",
     ),

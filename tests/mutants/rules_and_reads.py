@@ -101,8 +101,8 @@ RULES_AND_READS = [
     Mutant(
         "a transaction runs although a watched key has changed",
         _RULES,
-        "        if revision_of(keys, watch.key) != watch.revision:",
-        "        if revision_of(keys, watch.key) < watch.revision:",
+        "        if not keys.is_unchanged(watch.key, watch.revision, _seen(watch)):",
+        "        if not keys.exists(watch.key) and watch.revision:",
         "tests/statemachine/test_rules_transactions.py::"
         "test_a_watched_key_that_changed_stops_the_transaction_before_anything",
     ),
@@ -189,8 +189,8 @@ RULES_AND_READS = [
     Mutant(
         "a dump leaves the leases out",
         "statemachine/dump.py",
-        "        yield line if deadline_ms is None else f",
-        "        yield line if deadline_ms else f",
+        '            line += f" deadline_ms={due}" if due >= 0 else',
+        '            line += "" if due >= 0 else',
         "tests/statemachine/test_dump.py::test_an_image_and_its_metadata_are_shown_in_key_order",
     ),
     Mutant(

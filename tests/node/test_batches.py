@@ -19,6 +19,7 @@ from node.batches import UNKNOWN_AFTER_S, Batches
 from node.errors import Fatal, NotLeader, OutcomeUnknown, Rejected, Unavailable
 from node.expiry import Expiry
 from node.logs import EventLog
+from node.results import encode_results
 from statemachine.commands import BatchHead, WriteCommand, read_head, stamp
 from statemachine.store import DUPLICATE, GAP, Store
 from tests.support.turns import ManualClock, Turns, Waiter
@@ -34,8 +35,15 @@ PROPOSAL_BYTES_MAX = 100_000
 class Replica:
     """n1: what batches ask of raft, links and machine, and what they did."""
 
-    def __init__(self, leader: str | None = "n1", moved: NotLeader | None = None) -> None:
+    def __init__(
+        self,
+        leader: str | None = "n1",
+        moved: NotLeader | None = None,
+        others: tuple[str, ...] = (),
+    ) -> None:
         self.leader = leader
+        self.asked: list[int] = []
+        """Sequences whose results others were asked for."""
         self.holding = False
         self.store = Store()
         self.log: list[bytes] = []
@@ -60,6 +68,7 @@ class Replica:
             resend_s=RESEND_S,
             log=EventLog("n1"),
             redirect=lambda: self.moved,
+            others=lambda: others,
         )
         self.expiry = Expiry(raft, raft)
 
@@ -86,9 +95,12 @@ class Replica:
     # Links.
 
     def send(self, peer_id: str, frame: bytes) -> bool:
-        kind, batch = wire.decode(frame[wire.LENGTH.size :])
-        assert kind == wire.FORWARD
-        self.forwarded.append((peer_id, batch))
+        kind, *fields = wire.decode(frame[wire.LENGTH.size :])
+        if kind == wire.OUTCOME_ASK:
+            self.asked.append(fields[2])
+        else:
+            assert kind == wire.FORWARD
+            self.forwarded.append((peer_id, fields[0]))
         return True
 
     # Machine.
@@ -497,7 +509,63 @@ def test_a_batch_too_long_for_an_entry_is_refused_before_it_has_a_number() -> No
     assert replica.sequences() == [1]
 
 
-def test_results_that_a_snapshot_skipped_are_unknown_and_the_rest_goes_on() -> None:
+def lapped(replica: Replica) -> list[Waiter]:
+    """A full table, of which a snapshot holds the first two."""
+    waiters = []
+    for _ in range(IN_FLIGHT):
+        waiters.append(replica.add(b"n"))
+        replica.turns.run()
+    replica.store.origins[ORIGIN] = (EPOCH, 2)
+    replica.batches.on_snapshot_installed()
+    replica.turns.run()
+    return waiters
+
+
+def test_skipped_batches_keep_their_places_until_others_have_said_what_came_of_them() -> None:
+    """Or more would follow, and push what is asked for out of what the others keep."""
+    replica = Replica(leader="n2", others=("n2", "n3"))
+    waiters = lapped(replica)
+    late = replica.add(b"n")
+    replica.pass_time(0.5)
+    assert set(replica.asked) == {1, 2}
+    assert [waiter.told for waiter in waiters] == IN_FLIGHT * [[]]
+    assert max(replica.forwarded_sequences()) == IN_FLIGHT
+    assert not replica.batches.is_idle
+    replica.batches.outcomes.on_answer("n3", EPOCH, 2, encode_results([2]) or b"")
+    replica.pass_time(0.02)
+    assert [waiter.told for waiter in waiters[2:]] == (IN_FLIGHT - 2) * [[]]
+    assert waiters[1].results == [2]
+    assert replica.forwarded_sequences() == [IN_FLIGHT + 1]
+    assert late.told == waiters[0].told == []
+    replica.asked.clear()
+    replica.pass_time(RESEND_S + 0.1)
+    assert set(replica.asked) == {1}
+    for peer_id in ("n2", "n3"):
+        replica.batches.outcomes.on_answer(peer_id, EPOCH, 1, b"")
+    assert isinstance(waiters[0].error, OutcomeUnknown)
+
+
+def test_results_that_do_not_fit_their_batch_are_none() -> None:
+    replica = Replica(leader="n2", others=("n2",))
+    waiters = lapped(replica)
+    replica.batches.outcomes.on_answer("n2", EPOCH, 1, encode_results([1, 2, 3]) or b"")
+    assert isinstance(waiters[0].error, OutcomeUnknown)
+
+
+def test_skipped_batches_are_given_up_after_ten_seconds_and_at_the_end() -> None:
+    replica = Replica(leader="n2", others=("n2",))
+    waiters = lapped(replica)
+    replica.pass_time(UNKNOWN_AFTER_S + 0.1)
+    assert [type(waiter.error) for waiter in waiters[:2]] == 2 * [OutcomeUnknown]
+    replica.batches.outcomes.on_answer("n2", EPOCH, 1, encode_results([1]) or b"")
+    assert len(waiters[0].told) == 1
+    replica = Replica(leader="n2", others=("n2",))
+    waiters = lapped(replica)
+    replica.batches.close(Unavailable("the node stops"))
+    assert [type(waiter.error) for waiter in waiters] == IN_FLIGHT * [OutcomeUnknown]
+
+
+def test_results_that_a_snapshot_skipped_are_unknown_when_nobody_can_be_asked() -> None:
     replica = Replica(leader="n2")
     waiters = []
     for _ in range(3):

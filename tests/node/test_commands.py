@@ -15,7 +15,8 @@ import redis.crc
 
 from node.commands import COMMANDS, Kind, find, key_slot
 from node.commands.keys import KEYS_MAX, SCAN_KEYS_MAX
-from node.connection import CURSOR_BYTES_MAX, CURSORS_MAX, NAME_BYTES_MAX, Cursors, Frontend
+from node.connection import NAME_BYTES_MAX, Frontend
+from node.cursors import CURSOR_BYTES_MAX, CURSORS_MAX, Cursors
 from node.resp import Request
 from tests.support.fake_service import START_MS, Client, FakeService, config
 

@@ -15,7 +15,7 @@ from tests.support.live_server import Wire, live_server, redis_oracle
 DIFFERENT = {
     "set", "client|kill", "client|list", "command|getkeys", "command|list", "client|reply",
     "hello", "auth", "info", "client|unblock", "incrbyfloat", "psubscribe", "config|get",
-    "cluster|keyslot",
+    "cluster|keyslot", "client|tracking",
 }  # fmt: skip
 
 

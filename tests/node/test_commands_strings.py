@@ -107,7 +107,7 @@ def test_values_do_not_grow_past_their_limit(service: FakeService) -> None:
 
 def test_set_ifrev_writes_if_nobody_did_since(client: Client) -> None:
     client.run("SET", "k", "1")
-    _, _, modified, deadline_ms = ask(client, "TRI.GET", "k")
+    _, _, modified, deadline_ms, _ = ask(client, "TRI.GET", "k")
     assert deadline_ms == -1
     assert ask(client, "SET", "k", "2", "IFREV", modified) == b"OK"
     assert ask(client, "SET", "k", "3", "IFREV", modified) is None

@@ -104,6 +104,14 @@ def test_fast_toml_has_the_times_of_the_contract() -> None:
 # --- what is read ------------------------------------------------------------------------
 
 
+def test_equal_timeouts_are_for_experiments_only(tmp_path: Path) -> None:
+    equal = "raft.election_timeout_max_ms=300"
+    assert (
+        "lab.equal_timeouts" in problems(tmp_path, MINIMAL, equal)["raft.election_timeout_max_ms"]
+    )
+    assert load(tmp_path, MINIMAL, equal, "lab.equal_timeouts=true").raft.heartbeat_ms == 60
+
+
 def test_a_minimal_file_is_enough(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL)
     assert config.node == NodeSection(id="n1", data_dir=Path("data/n1"))
@@ -218,6 +226,12 @@ def test_all_problems_are_reported_at_once_by_key(tmp_path: Path) -> None:
             ["raft.election_timeout_max_ms=300"],
             "raft.election_timeout_max_ms",
             "must be more than",
+            id="no span",
+        ),
+        pytest.param(
+            ["raft.election_timeout_max_ms=200", "lab.equal_timeouts=true"],
+            "raft.election_timeout_max_ms",
+            "must be more than",
             id="span",
         ),
         pytest.param(
@@ -229,6 +243,8 @@ def test_all_problems_are_reported_at_once_by_key(tmp_path: Path) -> None:
         pytest.param(
             ["raft.batch_bytes_max=5_000_000"], "raft.batch_bytes_max", "at most", id="batch"
         ),
+        pytest.param(["lab.peer_listen=0.0.0.0:1"], "lab.peer_listen", "loopback", id="listen"),
+        pytest.param(["lab.peer_listen=here"], "lab.peer_listen", "look like", id="listen where"),
         pytest.param(["node.id=n7"], "node.id", "no member: n1", id="foreign id"),
         pytest.param(["raft.heartbeat=1"], "raft.heartbeat", "did you mean", id="unknown key"),
         pytest.param(["craft.heartbeat=1"], "craft.heartbeat", "did you mean raft", id="section"),
@@ -283,6 +299,9 @@ def test_only_literal_loopback_counts_as_loopback(host: str, loopback: bool) -> 
     assert Address(host, 1).is_loopback is loopback
 
 
+TOKEN = "http.token=0123456789abcdef"
+
+
 def test_ports_without_a_secret_are_bound_to_loopback_only(tmp_path: Path) -> None:
     text = MINIMAL.replace("127.0.0.1", "10.0.0.1")
     assert list(problems(tmp_path, text)) == [
@@ -294,10 +313,10 @@ def test_ports_without_a_secret_are_bound_to_loopback_only(tmp_path: Path) -> No
         "cluster.members.n1.client",
         "cluster.members.n1.http",
     ]
-    config = load(tmp_path, text, "peer.secret=s", "client.requirepass=p")
+    config = load(tmp_path, text, "peer.secret=s", "client.requirepass=p", TOKEN)
     assert config.member.peer.host == "10.0.0.1"
     files = [f"peer.{name}={name}" for name in ("tls_cert", "tls_key", "tls_ca")]
-    assert load(tmp_path, text, *files, "client.requirepass=p").peer.tls_ca == "tls_ca"
+    assert load(tmp_path, text, *files, "client.requirepass=p", TOKEN).peer.tls_ca == "tls_ca"
     assert "`trimaran certs` makes them" in problems(tmp_path, text)["cluster.members.n1.peer"]
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from node.errors import ConfigError
 from node.identity import Identity, prepare_joining
-from node.membership import MEMBERS_FILE, Membership
+from node.members_file import MEMBERS_FILE
+from node.membership import Membership
 from node.roster import Roster
 from statemachine.errors import Corrupt, DirectoryInUse, DiskFailed, Unsupported
 from statemachine.fs import Disk

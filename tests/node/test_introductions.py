@@ -28,6 +28,7 @@ class Room:
         self.links = FakeLinks("n2", "n3")
         self.links.members = {each.id: each for each in members(5)}  # type: ignore[attr-defined]
         self.admitted: list[str] = []
+        self.settled_index = 0
         self.received: list[tuple[str, wire.Message]] = []
         disk = MemoryDisk()
         disk.make_dir(Path("/data"))
@@ -48,7 +49,9 @@ class Room:
             admitted=self.admitted.append,
             receive=lambda peer_id, message: self.received.append((peer_id, message)),
             log=EventLog("n1"),
+            settled_index=lambda: self.settled_index,
         )
+        self.saves: list[tuple[Any, Any]] = []
 
     def hear(self, peer_id: str, *message: Any) -> None:
         frame = wire.encode(*message)
@@ -138,6 +141,42 @@ def test_a_newer_roster_is_adopted_from_whoever_names_it() -> None:
     room.hear("n2", wire.INCARNATION, "bb")
     room.hear("n2", wire.ROSTER, 9, roster.encode())
     assert room.membership.current == roster
+
+
+def test_a_roster_where_our_state_knows_of_none_is_a_lie() -> None:
+    room = Room()
+    room.hear("n2", wire.INCARNATION, "bb")
+    room.settled_index = 9
+    forged = FOUNDING.adding(members(4)[3], 9)
+    with pytest.raises(wire.WireError, match="where none was committed"):
+        room.hear("n2", wire.ROSTER, 9, forged.encode())
+    assert room.membership.current is FOUNDING
+    room.hear("n2", wire.ROSTER, 0, FOUNDING.encode())  # an old one is no lie
+    newcomer = Room(Roster.founded_by(members(3), index=-1))
+    newcomer.hear("n2", wire.INCARNATION, "bb")
+    newcomer.settled_index = 9
+    newcomer.hear("n2", wire.ROSTER, 0, FOUNDING.encode())
+    assert newcomer.membership.current.index == 0
+    room.hear("n2", wire.ROSTER, 10, FOUNDING.adding(members(4)[3], 10).encode())
+    assert room.membership.current.index == 10
+
+
+def test_a_roster_that_comes_before_its_peer_is_written_down_is_not_lost() -> None:
+    """A snapshot may follow it that relies on it."""
+    room = Room()
+    room.membership._writer._do = lambda *asked: room.saves.append(asked)
+    room.membership._writer._on_saved = room.door.on_members
+    room.hear("n2", wire.INCARNATION, "bb")
+    room.hear("n2", wire.ROSTER, 7, FOUNDING.adding(members(4)[3], 7).encode())
+    room.hear("n2", *ACK)
+    assert (room.admitted, room.received) == ([], [])
+    assert room.membership.current is FOUNDING
+    assert [message for _, message in room.links.sent if message[0] == wire.STRANGER] == []
+    work, done = room.saves.pop()
+    work()
+    done(None)
+    assert room.admitted == ["n2"]
+    assert room.membership.current.learners == {"n4"}
 
 
 def test_a_removed_peer_that_asks_for_votes_is_told_the_roster() -> None:

@@ -272,7 +272,7 @@ def test_a_newer_node_that_still_speaks_our_version_is_a_peer(place: int) -> Non
 
 NEWER = Versions(wire=9, wire_oldest=9, format=1, format_oldest=1)
 OLDER = Versions(wire=1, wire_oldest=1, format=1, format_oldest=1)
-NEWER_DATA = Versions(wire=2, wire_oldest=2, format=9, format_oldest=9)
+NEWER_DATA = Versions(wire=OURS.wire, wire_oldest=OURS.wire_oldest, format=9, format_oldest=9)
 
 
 def hello(

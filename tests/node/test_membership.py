@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from node.entry import KIND_CONFIG, Entry, wrap
-from node.errors import Corrupt
-from node.membership import Membership, read_members_file
+from node.errors import Corrupt, Fatal
+from node.members_file import read_members_file
+from node.membership import Membership
 from node.roster import LEARNER, Roster
 from tests.support.crash import Crash, MemoryDisk
 from tests.support.fake_service import members
@@ -21,7 +25,18 @@ FOURTH, FIFTH = members(5)[3:]
 class Room:
     """The membership of n1 with a log of (index -> term) that the test writes."""
 
-    def __init__(self, disk: MemoryDisk | None = None, founding: Roster = FOUNDING) -> None:
+    def __init__(
+        self,
+        disk: MemoryDisk | None = None,
+        founding: Roster = FOUNDING,
+        *,
+        settled_index: int = 0,
+        slow: bool = False,
+    ) -> None:
+        self.saves: list[tuple[Callable[[], None], Callable[[None], None]]] = []
+        """With `slow`: file work that is asked for and not done."""
+        self.told_saved = 0
+        options: dict[str, Any] = {"do": lambda *asked: self.saves.append(asked)} if slow else {}
         self.disk = disk if disk is not None else MemoryDisk()
         self.disk.make_dir(PATH.parent)
         self.log: dict[int, int] = {}
@@ -37,7 +52,19 @@ class Room:
             on_change=self._changed,
             on_settled=self._changed,
             on_removed=self.removed.append,
+            settled_index=settled_index,
+            on_saved=self._told_saved,
+            **options,
         )
+
+    def _told_saved(self) -> None:
+        self.told_saved += 1
+
+    def save(self) -> None:
+        """The oldest file work that waits is done."""
+        work, done = self.saves.pop(0)
+        work()
+        done(None)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -46,9 +73,9 @@ class Room:
         self.log[roster.index] = term
         self.membership.observe([entry(roster, term)])
 
-    def again(self, *entries: Entry) -> Room:
+    def again(self, *entries: Entry, settled_index: int = 0) -> Room:
         """After a power failure, with these entries in the journal."""
-        room = Room(self.disk.crashed(Crash.SYNCED, 0))
+        room = Room(self.disk.crashed(Crash.SYNCED, 0), settled_index=settled_index)
         room.log.update({index: term for _, index, term in entries})
         room.membership.recall(list(entries))
         return room
@@ -170,6 +197,112 @@ def test_a_newcomer_asks_whom_its_configuration_names_today() -> None:
     other = Roster.founded_by(members(3)[2:], index=-1)
     again = Room(room.disk.crashed(Crash.SYNCED, 0), other)
     assert again.membership.current == other
+
+
+# -- the file is written by somebody else, who takes his time --------------------------------------
+
+
+def test_nothing_passes_a_logged_roster_before_the_file_names_it() -> None:
+    room = Room(slow=True)
+    added = FOUNDING.adding(FOURTH, 7)
+    room.append(added, 2)
+    assert room.membership.current == added  # in force at once
+    assert room.membership.hold_index == 6
+    assert room.again(settled_index=7).membership.current == FOUNDING
+    room.save()
+    assert room.membership.hold_index is None
+    assert room.told_saved == 1
+    # Committed, and the state goes on past it: the file need not say yet that it is the base.
+    room.membership.settle(7)
+    assert room.membership.hold_index is None
+    assert not room.membership._writer.is_saved
+    again = room.again(settled_index=7)
+    assert (again.membership.committed, again.membership.is_settled) == (added, True)
+    assert room.again(settled_index=6).membership.current == FOUNDING
+    assert not room.again(entry(added, 2), settled_index=6).membership.is_settled
+    room.save()
+    assert room.membership._writer.is_saved
+    assert room.again().membership.committed == added
+
+
+def test_nothing_passes_a_roster_that_was_taken_back_before_the_file_has_forgotten_it() -> None:
+    room = Room(slow=True)
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    room.save()
+    room.log[7] = 3  # another leader's entry, which is no roster
+    room.membership.observe([])
+    assert room.membership.current == FOUNDING
+    assert room.membership.hold_index == 6
+    room.save()
+    assert room.membership.hold_index is None
+    assert room.again(settled_index=9).membership.current == FOUNDING
+
+
+def test_a_roster_that_was_lost_with_the_journal_s_end_is_forgotten_at_the_boot() -> None:
+    room = Room()
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    again = room.again(settled_index=5)  # the entry was never synced
+    assert again.membership.current == FOUNDING
+    assert again.again(settled_index=9).membership.current == FOUNDING
+
+
+def test_a_snapshot_is_not_installed_over_a_pending_roster_that_the_file_still_names() -> None:
+    """The state would have passed it, and a boot would take it for committed."""
+    room = Room(slow=True)
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    room.append(FOUNDING.adding(FIFTH, 12), 2)
+    room.save()
+    room.save()
+    assert not room.membership.may_install(9)
+    assert room.again(settled_index=9).membership.current.learners == {"n4"}  # so it must not yet
+    room.save()
+    assert room.membership.may_install(9)
+    assert room.again(settled_index=9).membership.current == FOUNDING
+    assert room.again(settled_index=12).membership.current.learners == {"n5"}
+
+
+def test_a_roster_of_a_peer_is_in_force_at_once_and_the_state_waits_for_the_file() -> None:
+    room = Room(slow=True)
+    room.membership.adopt(FOUNDING.adding(FOURTH, 7))
+    assert room.membership.current.learners == {"n4"}
+    assert room.membership.hold_index == 6
+    room.save()
+    assert room.membership._writer.is_saved
+
+
+def test_a_peer_that_is_seen_first_counts_when_that_is_on_the_disk() -> None:
+    room = Room(slow=True)
+    room.membership.introduced("n2", "bb")
+    assert not room.membership.knows("n2")
+    assert not room.membership.knows("n2")
+    assert room.membership.is_binding("n2")
+    assert room.membership.hold_index is None
+    assert len(room.saves) == 1
+    room.save()
+    assert room.told_saved == 1
+    assert room.membership.knows("n2")
+
+
+def test_should_the_gates_let_something_through_the_state_waits_all_the_same() -> None:
+    room = Room(slow=True)
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    work, done = room.saves.pop(0)
+    thread = threading.Timer(0.05, work)
+    thread.start()
+    room.membership.settle(7)
+    assert room.again(settled_index=7).membership.current.learners == {"n4"}
+    done(None)
+    thread.join()
+
+
+def test_a_file_that_cannot_be_replaced_stops_who_waits_for_it() -> None:
+    room = Room(slow=True)
+    room.append(FOUNDING.adding(FOURTH, 7), 2)
+    room.disk.on_step = lambda step: 1 / 0  # type: ignore[assignment, return-value]
+    with pytest.raises(ZeroDivisionError):
+        room.save()
+    with pytest.raises(Fatal, match=r"members\.json"):
+        room.membership.settle(7)
 
 
 def test_every_flipped_bit_of_the_file_is_noticed() -> None:

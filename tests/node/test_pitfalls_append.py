@@ -171,7 +171,7 @@ def test_a_snapshot_advances_no_commit_index_and_says_nothing_before_it_is_belie
     assert fence.outgoing == []
 
 
-def test_pysyncobj_s_own_snapshot_message_starts_a_stream_of_ours() -> None:
+def test_what_pysyncobj_would_send_as_a_snapshot_starts_a_stream_of_ours() -> None:
     fence = Fence()
     fence.state.leads(term=1)
     fence.journal[:] = [entry(8, 1), entry(9, 1)]

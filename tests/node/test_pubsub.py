@@ -225,3 +225,31 @@ def test_a_message_in_a_transaction_is_sent_with_it(
     service.settle_all()
     assert client.take().endswith(b"*2\r\n+OK\r\n:1\r\n")
     assert listener.take() == told(b"message", b"a", b"m")
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [(2, b"*"), (3, b">")])
+def test_who_does_not_read_loses_its_subscriptions_and_is_told_so(
+    service: FakeService, protocol: int, kind: bytes
+) -> None:
+    section = ClientSection(output_buffer_bytes_max=64 * 1024)
+    frontend = Frontend(service, config(client=section), COMMANDS)
+    slow, other = Client(service, frontend), Client(service, frontend)
+    slow.run("HELLO", protocol)
+    slow.run("SUBSCRIBE", "a")
+    slow.run("PSUBSCRIBE", "b*")
+    slow.session.pause_writing()
+    slow.connection.unsent_bytes = lambda: sum(map(len, slow.written))
+    for _ in range(20):
+        other.run("PUBLISH", "a", "x" * 5_000)
+    data = slow.take()
+    assert len(data) < 66 * 1024
+    message = told(b"message", b"a", b"x" * 5_000, kind=kind)
+    assert data == message * 13 + (
+        told(b"message", b"__trimaran__:cancelled",
+             b"more than client.output_buffer_bytes_max waits to be read", kind=kind)
+        + told(b"unsubscribe", b"a", 0, kind=kind)
+        + told(b"punsubscribe", b"b*", 0, kind=kind)
+    )  # fmt: skip
+    slow.session.resume_writing()
+    assert other.run("PUBLISH", "a", "x") == b":0\r\n"
+    assert slow.run("GET", "k") == {2: b"$-1\r\n", 3: b"_\r\n"}[protocol]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 
 import pytest
 
@@ -21,6 +23,7 @@ from node.errors import KVError, Rejected, Unavailable
 from node.membership import Removed
 from node.roster import LEARNER
 from node.service import Service
+from node.worker import Worker
 from tests.node.test_simulation import (
     SMALL_JOURNAL,
     Clients,
@@ -31,6 +34,8 @@ from tests.support.crash import Crash, MemoryDisk
 from tests.support.operator import add, ask, remove, roster
 from tests.support.simulated import SimulatedNode, Simulation, outcome_of
 from tests.support.turns import Waiter
+
+T = TypeVar("T")
 
 
 class Writers:
@@ -552,11 +557,35 @@ def test_machines_lose_their_disks_one_at_a_time_and_nothing_is_lost(
     _change_members(seed, tmp_path, caplog, wipes=True)
 
 
+class LateWorker(Worker):
+    """members.json takes its time, in order; everything else is done at once."""
+
+    def __init__(self, sim: Simulation, name: str, **options: Any) -> None:
+        super().__init__(name, threaded=False, **options)
+        self._sim = sim
+        self._is_late = name == "members-sync"
+        self._chance = random.Random(f"{sim.seed} {name}")
+        self._at_s = 0.0
+
+    def do(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """See the class."""
+        if not self._is_late:
+            super().do(work, done)
+            return
+        now_s = self._sim.loop.time()
+        self._at_s = max(self._at_s + 1e-6, now_s + self._chance.choice([0.0, 0.02, 0.4]))
+        self._sim.loop.call_at(self._at_s, super().do, work, done)
+
+
 def _change_members(
     seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, wipes: bool = False
 ) -> None:
     caplog.set_level(logging.WARNING, logger="pysyncobj")
-    with Simulation(5, tmp_path, seed, founders=3, journal=SMALL_JOURNAL) as sim:
+    with (
+        mock.patch("node.members_file._SAVE_WITHIN_S", 0.0),  # the gates hold: nobody ever waits
+        Simulation(5, tmp_path, seed, founders=3, journal=SMALL_JOURNAL) as sim,
+        mock.patch("node.core.Worker", functools.partial(LateWorker, sim)),
+    ):
         sim.may_fail.update(sim.nodes)  # removed ones stop; that is looked at in the end
         chance = random.Random(seed)
 

@@ -8,6 +8,7 @@ tests/node/test_pitfalls_durable.py.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ class End:
         self.follows = True
         self.installed: list[tuple[str, int, int]] = []
         self.failures: list[Exception] = []
+        self.room_bytes = 1 << 40
         self.snapshots = Snapshots(
             self.machine,
             self.links,  # type: ignore[arg-type]
@@ -63,6 +65,7 @@ class End:
                 threaded=False,
             ),
             log=EventLog("n1"),
+            room_bytes=lambda: self.room_bytes,
         )
 
     def install(self) -> None:
@@ -414,6 +417,53 @@ def test_who_begins_while_another_snapshot_is_synced_is_answered_after_it() -> N
     assert follower.installed == [("peer", 5, 40), ("peer", 5, 41)]
 
 
+def test_a_snapshot_that_does_not_fit_waits_and_says_so_once(
+    leader: End, caplog: pytest.LogCaptureFixture
+) -> None:
+    follower = End()
+    follower.room_bytes = 1_000
+    with caplog.at_level(logging.INFO, "trimaran"):
+        leader.snapshots.send_to("peer")
+        carry(leader, follower)
+        for _ in range(100):
+            follower.snapshots.tick()
+        leader.snapshots.abort("peer")  # the link is lost, and comes back
+        follower.snapshots.abort("peer")
+        leader.snapshots.send_to("peer")
+        carry(leader, follower)
+        follower.snapshots.tick()
+        assert follower.installed == follower.take() == []
+        assert not [path for path in follower.disk.files() if path.name == "snapshot.bin"]
+        assert [record.message for record in caplog.records].count("no room for a snapshot") == 1
+        follower.room_bytes = 1 << 30
+        follower.snapshots.tick()
+        for message in follower.take():
+            leader.receive(message)
+        carry(leader, follower)
+    follower.install()
+    assert follower.installed == [("peer", 5, 1510)]
+    assert "there is room for a snapshot again" in caplog.text
+
+
+def test_waiting_for_room_is_no_sign_of_life_of_a_leader_and_ends_with_its_link(
+    leader: End,
+) -> None:
+    follower = End()
+    follower.room_bytes = 0
+    heard = []
+    follower.snapshots._follow = lambda *what: not heard.append(what)
+    leader.snapshots.send_to("peer")
+    carry(leader, follower)
+    for _ in range(50):
+        follower.snapshots.tick()
+    assert heard == [("peer", 5)]
+    follower.snapshots.abort("peer")
+    follower.room_bytes = 1 << 40
+    follower.snapshots.tick()
+    assert heard == [("peer", 5)]
+    assert follower.take() == []
+
+
 def test_a_snapshot_whose_term_ended_while_it_was_synced_is_not_installed() -> None:
     leader, follower = End(keys=30, snapshot=True), End()
     work: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
@@ -479,6 +529,32 @@ def test_a_follower_that_is_too_far_behind_catches_up_and_its_log_begins_anew(
             assert behind.journal[0] == (NOOP_COMMAND, index - 1, behind.journal[0][2])
             assert len(sim.digests()) == 1
             assert await behind.get(b"counter") == b"20"
+
+        sim.run(story())
+
+
+def test_a_follower_without_room_for_a_snapshot_goes_on_as_it_is_until_there_is(
+    tmp_path: Path,
+) -> None:
+    with Simulation(3, tmp_path) as sim:
+
+        async def story() -> None:
+            leader, behind = await leave_behind(sim)
+            term, index = leader.core.raft.term(), behind.core.machine.last_applied.index
+            behind.disk.free = 1_000
+            sim.network.frames = frames = []
+            sim.network.heal()
+            for number in range(100):
+                await asyncio.sleep(0.05)
+                await leader.set(b"more%d" % number, b"value")
+            assert behind.core.machine.last_applied.index == index
+            assert not behind.core.is_ready()
+            assert (leader.is_leader, leader.core.raft.term()) == (True, term)
+            begun = [message for _, to, message in frames if message[0] == wire.SNAPSHOT_BEGIN]
+            assert len(begun) == 1
+            behind.disk.free = 1 << 40
+            await sim.settle()
+            assert len(sim.digests()) == 1
 
         sim.run(story())
 

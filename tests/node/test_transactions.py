@@ -15,7 +15,6 @@ from node.commands import COMMANDS, key_slot
 from node.config import LimitsSection
 from node.connection import Frontend
 from node.errors import NotLeader, OutcomeUnknown, Unavailable
-from node.transaction import QUEUED_COMMANDS_MAX
 from tests.support.fake_service import START_MS, Client, FakeService, config, wire
 
 QUEUED = b"+QUEUED\r\n"
@@ -168,6 +167,41 @@ def test_a_change_on_its_way_when_exec_comes_stops_it_too(service: FakeService) 
     assert service.machine.get(b"k") == b"2"
 
 
+@pytest.mark.parametrize("reads_only", [False, True])
+def test_a_key_that_came_and_went_has_changed(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, reads_only: bool
+) -> None:
+    one, other = Client(service), Client(service)
+    queued = ("GET", "x") if reads_only else ("SET", "mine", "1")
+    for gone in (
+        ("DEL", "k"),
+        ("GETDEL", "k"),
+        ("RENAME", "k", "l"),
+        ("FLUSHALL",),
+        ("EXPIRE", "k", 0),
+    ):
+        one.run("WATCH", "k")
+        other.run("SET", "k", "1")
+        other.run(*gone)
+        assert transact(one, queued) is None, gone
+        one.run("WATCH", "k")
+        other.run("SET", "other", "1")
+        other.run("DEL", "other", "k")
+        assert transact(one, queued) is not None, gone
+    one.run("WATCH", "k")
+    other.run("SET", "k", "1", "PX", "10")
+    service.clock_ms += 10
+    other.run("SET", "other", "1")
+    assert transact(one, queued) is None
+    other.run("SET", "k", "1", "PX", "10")
+    service.clock_ms += 10
+    with monkeypatch.context() as patch:
+        patch.setattr("statemachine.keyspace.EXPIRE_PER_BATCH_MAX", 0)
+        other.run("SET", "other", "2")
+        one.run("WATCH", "k")  # It has fallen due, and no batch has removed it yet.
+    assert transact(one, queued) is not None
+
+
 def test_unwatch_exec_discard_and_reset_forget_what_was_watched(service: FakeService) -> None:
     one, other = Client(service), Client(service)
     for number, forget in enumerate((("UNWATCH",), ("EXEC",), ("DISCARD",), ("RESET",))):
@@ -187,12 +221,19 @@ def test_a_key_that_expired_has_changed(client: Client, service: FakeService) ->
 
 
 def test_a_transaction_is_bounded_in_commands_and_bytes(service: FakeService) -> None:
-    client = Client(service)
+    limits = LimitsSection(multi_commands_max=3, watch_keys_max=2, watch_bytes_max=7)
+    client = Client(service, Frontend(service, config(limits=limits), COMMANDS))
     client.run("MULTI")
-    client.send(wire("PING") * QUEUED_COMMANDS_MAX)
-    assert client.take() == QUEUED * QUEUED_COMMANDS_MAX
-    assert client.run("PING").startswith(b"-ERR transaction of more than")
+    client.send(wire("PING") * 3)
+    assert client.take() == QUEUED * 3
+    assert client.run("PING") == (
+        b"-ERR transaction of more than limits.multi_commands_max (3 commands)\r\n"
+    )
     assert client.run("EXEC").startswith(b"-EXECABORT")
+    assert client.run("WATCH", "a", "b") == b"+OK\r\n"
+    assert client.run("WATCH", "c").startswith(b"-ERR more watched keys than limits.watch_keys_max")
+    assert client.run("UNWATCH") == b"+OK\r\n"
+    assert client.run("WATCH", "a" * 9).startswith(b"-ERR watched keys of more than limits.watch_b")
     limits = LimitsSection(key_bytes_max=100, value_bytes_max=1000, entry_bytes_max=4096)
     client = Client(service, Frontend(service, config(limits=limits), COMMANDS))
     client.run("MULTI")
@@ -228,7 +269,7 @@ def test_watched_keys_are_bounded(client: Client) -> None:
     long = [b"%06d" % number + b"x" * 60_000 for number in range(20)]
     assert client.run("WATCH", *long).startswith(b"-ERR watched keys of more than")
     assert client.run("WATCH", *range(9_000)) == b"+OK\r\n"
-    assert client.run("WATCH", *range(9_000)).startswith(b"-ERR more than 10000 watched keys")
+    assert client.run("WATCH", *range(9_000)).startswith(b"-ERR more watched keys than limits.")
 
 
 def test_a_pipeline_around_a_transaction_keeps_its_order(

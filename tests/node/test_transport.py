@@ -48,6 +48,25 @@ def test_an_acknowledgement_leaves_when_the_journal_is_durable_and_not_before(
     assert acks(fence) == []
 
 
+def test_nothing_from_a_held_index_on_is_acknowledged_or_applied(fence: Fence) -> None:
+    """A roster at 3 whose file is not durable yet (node.membership)."""
+    fence.follows = True
+    fence.receive_append("n2", 2, (1, 0), (2, 2), (3, 2), (4, 2))
+    fence.take()
+    fence.journal.hold = 2
+    fence.journal.durable_index = 4
+    fence.transport.on_durable()
+    assert acks(fence) == [("n2", 2)]
+    fence.receive_append("n2", 2, (4, 2), commit=4)
+    assert fence.delivered[-1][1]["commit_index"] == 2
+    fence.take()
+    fence.journal.hold = None
+    fence.transport.on_gate()
+    assert acks(fence) == [("n2", 4)]
+    fence.receive_append("n2", 2, (4, 2), commit=4)
+    assert fence.delivered[-1][1]["commit_index"] == 4
+
+
 def test_an_acknowledgement_carries_the_term(fence: Fence) -> None:
     fence.follows = True
     fence.receive_append("n2", 7, (1, 0), (2, 7))
@@ -137,6 +156,17 @@ def test_a_leader_hands_acknowledgements_on_up_to_its_own_durable_index(fence: F
     fence.delivered.clear()
     fence.transport.on_durable()
     assert fence.delivered == []
+
+
+def test_a_leader_counts_nothing_from_a_held_index_on(fence: Fence) -> None:
+    fence.log((2, 1), (3, 1), (4, 1))
+    fence.journal.hold = 2
+    fence.state.leads(term=1)
+    fence.receive("n2", wire.ACK, 1, 5, False, True)
+    assert fence.delivered[-1][1]["next_node_idx"] == 3
+    fence.journal.hold = None
+    fence.transport.on_gate()
+    assert fence.delivered[-1][1]["next_node_idx"] == 5
 
 
 def test_a_reduced_acknowledgement_is_a_sign_of_life_and_takes_nothing_back(fence: Fence) -> None:

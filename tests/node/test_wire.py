@@ -48,6 +48,8 @@ EXAMPLES: list[list[Any]] = [
     [wire.INCARNATION, "5f0c9e12a4b7d386"],
     [wire.ROSTER, 7, ROSTER],
     [wire.STRANGER, 7, "5f0c9e12a4b7d386"],
+    [wire.OUTCOME_ASK, b"n1:5f0c", 3, 7],
+    [wire.OUTCOME, 3, 7, b"\x91\xc3"],
 ]
 WRONG: dict[type, list[Any]] = {
     int: [-1, 1 << 63, 1 << 64, 1.0, True, None, b"1", "1"],

@@ -28,7 +28,7 @@ OTHERS = {
     *(f"apply, batches of {width}{ttl}" for width in (1, 16, 1000) for ttl in ("", ", TTL")),
     *(f"apply, batches of {width}, fsynced" for width in (1, 16, 1000)),
     *("get_multi, 100 keys", "scan_prefix, 100 keys", "scan after a write", "digest"),
-    *("snapshot, generate", "snapshot, size"),
+    *("snapshot, generate", "snapshot, size", "snapshot, load, copied first"),
     *("apply of 16 beside no image, max", "apply of 16 beside no image, p99.9"),
     *(f"{image} beside applies" for image in IMAGES),
     *(f"applies beside {image}" for image in IMAGES),

@@ -20,6 +20,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from node.app import Node
@@ -40,7 +41,16 @@ if TYPE_CHECKING:
     from tests.simulation.network import SimLinks
     from tests.simulation.world import World
 
-__all__ = ["Host", "HostClock", "SimJob", "SimJournal", "SimServer", "SimWorker"]
+__all__ = [
+    "Host",
+    "HostClock",
+    "SimEvent",
+    "SimJob",
+    "SimJournal",
+    "SimServer",
+    "SimSite",
+    "SimWorker",
+]
 
 WALL_AT_START_MS = 1_700_000_000_000
 
@@ -321,18 +331,27 @@ class SimWorker:
         self._tell = call_soon_threadsafe
         self._on_failure = on_failure
         self._life = _life()
+        self._life.workers.append(self)
         self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         self._last_s = 0.0
         self._closed = False
 
     def do(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         at_s = max(self._loop.time() + self._life.host.sync_delay_s(), self._last_s + 1e-7)
         self._last_s = at_s
-        self._loop.call_at(at_s, self._work, work, done)
+        self._waiting.append((work, done))
+        self._loop.call_at(at_s, self._next)
 
-    def _work(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        if self._closed:
+    def finish(self) -> None:
+        """Somebody blocks until it is done: so it is done now."""
+        while self._waiting:
+            self._next()
+
+    def _next(self) -> None:
+        if self._closed or not self._waiting:
             return
+        work, done = self._waiting.pop(0)
         try:
             result = work()
         except Exception as error:  # noqa: BLE001 - as the thread does
@@ -346,6 +365,37 @@ class SimWorker:
 
     def close(self) -> None:
         self._closed = True
+
+
+class SimEvent:
+    """threading.Event of somebody who waits for a worker: the worker does all that it has."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        for worker in list(_life().workers):
+            worker.finish()
+        return self._is_set
+
+
+class SimSite:
+    """node.web.site.Site: nobody looks at a dashboard here."""
+
+    def __init__(self, config: Config, wall_ms: Callable[[], int]) -> None:
+        self.recorder = SimpleNamespace(watch=None)
+
+    async def start(self, *arguments: Any) -> None:
+        """No port."""
+
+    async def stop(self) -> None:
+        """Nothing is open."""
 
 
 class SimJob:

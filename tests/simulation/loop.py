@@ -45,6 +45,7 @@ class Life:
         self.number = number
         self.dead = False
         self.paused = False
+        self.workers: list[Any] = []
         self.held: deque[Any] = deque()
         self.context = contextvars.copy_context()
         self.context.run(_LIFE.set, self)

@@ -31,7 +31,15 @@ from node.core import Core
 from node.lab.history import Operation
 from node.raft import Raft
 from statemachine import FileStateMachine
-from tests.simulation.host import Host, SimJob, SimJournal, SimServer, SimWorker
+from tests.simulation.host import (
+    Host,
+    SimEvent,
+    SimJob,
+    SimJournal,
+    SimServer,
+    SimSite,
+    SimWorker,
+)
 from tests.simulation.loop import STARTED_AT_S, Life, SimLoop, life_now
 from tests.simulation.network import SimNetwork
 from tests.simulation.oracles import Oracles
@@ -161,6 +169,8 @@ class World:
             mock.patch("node.core.TICK_S", self.plan.tick_s),
             mock.patch("node.app.Core", ObservedCore),
             mock.patch("node.app.Server", SimServer),
+            mock.patch("node.app.Site", SimSite),
+            mock.patch("node.members_file.threading", SimpleNamespace(Event=SimEvent)),
             mock.patch("statemachine.archive.Job", SimJob),
             mock.patch("statemachine.tender.Job", SimJob),
             mock.patch("node.snapshots.CHUNK_BYTES", 512),

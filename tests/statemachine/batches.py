@@ -6,7 +6,9 @@ import copy
 from typing import Any
 
 from statemachine.commands import BatchBuilder, WriteCommand, stamp
+from statemachine.grants import GrantParts
 from statemachine.layer import Columns
+from statemachine.removals import RemovalParts
 from statemachine.store import Outcome, Result, Store, StoreParts
 
 
@@ -44,6 +46,18 @@ def persist(key: bytes) -> WriteCommand:
     return WriteCommand(persist=WriteCommand.Persist(key=key))
 
 
+def grant(ttl_ms: int, lease_id: int = 0) -> WriteCommand:
+    return WriteCommand(grant_lease=WriteCommand.GrantLease(ttl_ms=ttl_ms, id=lease_id))
+
+
+def keep_alive(lease_id: int) -> WriteCommand:
+    return WriteCommand(keep_lease_alive=WriteCommand.KeepLeaseAlive(id=lease_id))
+
+
+def revoke(lease_id: int) -> WriteCommand:
+    return WriteCommand(revoke_lease=WriteCommand.RevokeLease(id=lease_id))
+
+
 def flush() -> WriteCommand:
     return WriteCommand(flush=WriteCommand.Flush())
 
@@ -79,11 +93,19 @@ def parts_of(
     clock_ms: int = 0,
     origins: dict[bytes, tuple[int, int]] | None = None,
     revision: int = 1,
+    grants: GrantParts | None = None,
+    removals: RemovalParts | None = None,
 ) -> StoreParts:
     """Parts in which every key was made and last changed at one revision."""
     revisions = dict.fromkeys(values, revision)
-    columns = Columns.of(dict(values), revisions, revisions.copy(), dict(deadlines or {}))
-    return StoreParts(columns, clock_ms, dict(origins or {}))
+    columns = Columns.of(dict(values), revisions, {}, dict(deadlines or {}))
+    return StoreParts(
+        columns,
+        clock_ms,
+        dict(origins or {}),
+        grants or GrantParts(),
+        removals or RemovalParts(),
+    )
 
 
 def apply(store: Store, *commands: WriteCommand, now_ms: int = 0) -> list[Result]:

@@ -48,7 +48,10 @@ __all__ = ["DictDisk", "DictMachine", "State", "as_result"]
 
 def as_result(answer: Answer) -> Result:
     """A refusal's text as the refusal; all else as it is."""
-    return Refusal("ERR", answer) if isinstance(answer, str) else answer
+    if not isinstance(answer, str):
+        return answer
+    code = "NOLEASE" if answer.startswith("there is no lease") else "ERR"
+    return Refusal("LEASEEXISTS" if answer.endswith("is there already") else code, answer)
 
 
 @dataclass
@@ -62,9 +65,7 @@ class State:
     """Every entry that was applied, oldest first."""
 
     def copy(self) -> State:
-        model = Model()
-        model.clock, model.keys = self.model.clock, dict(self.model.keys)
-        return State(model, dict(self.origins), list(self.log))
+        return State(self.model.copy(), dict(self.origins), list(self.log))
 
     @property
     def last(self) -> LogId:
@@ -76,8 +77,10 @@ class State:
 
     def plain(self) -> tuple[object, ...]:
         """All that a digest is of."""
-        leased = sorted((key, *each) for key, each in self.model.keys.items())
-        return self.model.clock, leased, sorted(self.origins.items())
+        model = self.model
+        keys = sorted((key, *each, model.held.get(key)) for key, each in model.keys.items())
+        leases = sorted(model.leases.items())
+        return model.clock, keys, sorted(self.origins.items()), leases, model.granted
 
     def apply(self, entry: Entry) -> Outcome:
         """The entry is the next one; its place in the log is noted."""
@@ -241,8 +244,7 @@ class DictMachine:
 
     @property
     def next_deadline_ms(self) -> int | None:
-        deadlines = (deadline for _, deadline in self.state.model.keys.values())
-        return min((each for each in deadlines if each is not None), default=None)
+        return min(self.state.model.deadlines(), default=None)
 
     # Images. There are none: the state is saved whole each time.
 

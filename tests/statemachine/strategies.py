@@ -41,6 +41,22 @@ inserts = st.builds(
     ),
     *(keys, values, expiries, conditions, values, st.booleans()),
 )
+# Few ids, so that they meet; 0 asks for one that is free.
+lease_ids = st.sampled_from([1, 1, 2, 3])
+leased_inserts = st.builds(
+    lambda key, value, lease, condition: make.insert(
+        key, value, lease=lease, condition=condition, expected=value
+    ),
+    *(keys, values, lease_ids, conditions),
+)
+lease_commands = st.one_of(
+    st.builds(make.grant, times, st.sampled_from([0, 0, 1, 2, 3, MAX + 1])),
+    leased_inserts,
+    leased_inserts,
+    st.builds(make.keep_alive, lease_ids),
+    st.builds(make.revoke, lease_ids),
+)
+"""Leases of many keys, and the keys on them."""
 expires = st.builds(
     lambda key, name, time, condition: make.expire(key, **{name: time}, condition=condition),
     *(keys, st.sampled_from(["ttl_ms", "expire_at_ms"]), signed_times, conditions),
@@ -48,6 +64,7 @@ expires = st.builds(
 commands = st.one_of(
     inserts,
     inserts,
+    lease_commands,
     expires,
     st.lists(st.tuples(keys, values), max_size=4).map(lambda pairs: make.put(*pairs)),
     keys.map(make.delete),

@@ -48,7 +48,7 @@ def commands_of(batch: bytes) -> list[WriteCommand]:
 
 def test_a_batch_is_the_picture_in_the_header() -> None:
     batch = stamp(builder_with((b"k", b"v")).build(b"n1", epoch=2, sequence=3), 4)
-    assert batch[0] == BATCH_VERSION == 2
+    assert batch[0] == BATCH_VERSION == 3
     assert batch[1] == len(b"n1")
     assert batch[2:4] == b"\0\0"
     assert batch[4:12] == (4).to_bytes(8, "little")

@@ -6,13 +6,16 @@ import hashlib
 import re
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
 import statemachine
 from statemachine import LogId, SnapshotMetadata, WriteCommand, read_commands, read_head
 from statemachine.frame import KIND_BATCH, KIND_MARK, decode_frame, encode_frame
+from statemachine.grants import Grant, GrantParts
 from statemachine.image import Image, ImageWriter
 from statemachine.image_reader import read_image
+from statemachine.removals import RemovalParts
 from statemachine.segment import WAL_MAGIC, read_segment, segment_header, segment_salt
 from statemachine.snapshot import read_metadata, write_metadata
 from tests.statemachine.batches import batch_of, insert, parts_of
@@ -27,7 +30,15 @@ BATCH = batch_of(insert(b"k", b"v", ttl_ms=500), now_ms=1_000, origin=b"n1:a", e
 IMAGE = Image(
     LogId(8, 2),
     [(1, 1), (5, 2)],
-    parts_of({b"k": b"v", b"t": b""}, {b"k": 1_500}, 1_000, {b"n1:a": (3, 7)}, revision=8),
+    parts_of(
+        {b"k": b"v", b"t": b"", b"u": b"w"},
+        {b"k": 1_500, b"u": -1},
+        1_000,
+        {b"n1:a": (3, 7)},
+        revision=8,
+        grants=GrantParts(1, {1: Grant(1, 60_000, 61_000)}),
+        removals=RemovalParts(0, {google_crc32c.value(b"a"): 6}),
+    ),
 )
 
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Fatal, Unsupported
+from statemachine.grants import Grant, GrantParts
 from statemachine.image import BLOCK_BYTES_MAX, Image, ImageWriter
 from statemachine.image_reader import read_image
+from statemachine.removals import RemovalParts
 from statemachine.store import StoreParts
 from tests.statemachine.batches import parts_of
 from tests.support.crash import MemoryDisk
@@ -44,7 +46,16 @@ def parts(
 
 
 SMALL = Image(
-    LogId(9, 4), [(1, 1), (5, 0), (7, 4)], parts({b"a": b"", b"": b"x", b"c": b"y"}, {b"c": 5}, 7)
+    LogId(9, 4),
+    [(1, 1), (5, 0), (7, 4)],
+    parts_of(
+        {b"a": b"", b"": b"x", b"c": b"y"},
+        {b"c": 5, b"a": -2},
+        7,
+        {b"n1": (3, 17), b"": (0, 0)},
+        grants=GrantParts(9, {2: Grant(2, 100, 107), 8: Grant(2**63 - 1, 1, 8)}),
+        removals=RemovalParts(3, {2**32 - 1: 5, 1: 4}),
+    ),
 )
 
 
@@ -138,8 +149,8 @@ def test_a_block_length_over_the_limit_is_refused_before_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("version", "sentence"),
     [
-        (3, "has format version 3; this program reads version 2: run a newer version"),
-        (1, "has format version 1; this program reads version 2: run the version that wrote it"),
+        (4, "has format version 4; this program reads version 3: run a newer version"),
+        (1, "has format version 1; this program reads version 3: run the version that wrote it"),
     ],
 )
 def test_another_version_is_unsupported_and_never_damage(version: int, sentence: str) -> None:
@@ -148,6 +159,53 @@ def test_another_version_is_unsupported_and_never_damage(version: int, sentence:
     data[60:64] = struct.pack("<I", google_crc32c.value(bytes(data[:60])))
     with pytest.raises(Unsupported, match=sentence):
         read(bytes(data))
+
+
+def test_an_image_of_version_2_is_read() -> None:
+    """It had no leases that hold keys, and its META two columns."""
+    data = bytes.fromhex(
+        "5452494d494d470002000000000000000800000000000000020000000000000"
+        "0e803000000000000020000000000000001000000000000000000000"
+        "0bf79063434b43a691200000001000000000000009292920101920502"
+        "9193c4046e313a610307"
+        "10c87de21a000000020000000200000096"
+        "92c4016bc4017492c40176c4009208089208089100"
+        "91cd05dcca2593a13000000003000000000000000200000000000000"
+        "01000000000000001a340a62b16db185eb398e8d5b32277"
+        "3fdd2436cda7015356eb9e1f71fdd298d"
+    )
+    found = read(data)
+    assert found.last == LogId(8, 2)
+    want = parts_of({b"k": b"v", b"t": b""}, {b"k": 1_500}, 1_000, {b"n1:a": (3, 7)}, revision=8)
+    assert found.parts == want
+
+
+def test_many_leases_take_several_blocks() -> None:
+    rows = {serial: Grant(serial, 1, serial + 5) for serial in range(1, 20_001)}
+    image = Image(
+        LogId(1, 1), [(1, 1)], parts_of({b"k": b""}, {b"k": -7}, grants=GrantParts(20_000, rows))
+    )
+    chunks = list(ImageWriter(image).chunks())
+    assert len(chunks) == 3 + 3 + 1
+    assert same(read(b"".join(chunks)), image)
+    chunks[2], chunks[3] = chunks[3], chunks[2]
+    with pytest.raises(Corrupt, match="leases out of order"):
+        read(b"".join(chunks))
+
+
+@pytest.mark.parametrize(
+    ("grants", "removals"),
+    [
+        (GrantParts(1, {2: Grant(1, 1, 1)}), RemovalParts()),
+        (GrantParts(1, {1: Grant(-1, 1, 1)}), RemovalParts()),
+        (GrantParts(-1), RemovalParts()),
+        (GrantParts(), RemovalParts(0, {1: -1})),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(grants: GrantParts, removals: RemovalParts) -> None:
+    image = Image(LogId(1, 1), [(1, 1)], parts_of({}, grants=grants, removals=removals))
+    with pytest.raises(Corrupt):
+        read(written(image))
 
 
 def test_one_state_has_one_image_whatever_made_it() -> None:

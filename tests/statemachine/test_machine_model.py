@@ -245,7 +245,9 @@ class MachineAgainstModel(RuleBasedStateMachine):
                     self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
                 return
             self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
-        self.side.installed(metadata, state, lineage)
+        # Of another history, when a reset lies between: what follows is not what followed there.
+        same = lineage is self.side.lineage
+        self.side.installed(metadata, state, lineage if same else object())
 
     @precondition(lambda self: self.peer.incoming is None)
     @rule(chunk_bytes=st.sampled_from([1 << 20, 50, 1]), beside=st.booleans())

@@ -21,8 +21,9 @@ def consistent(columns: Columns) -> bool:
     """Whether a layer's columns and its order hold the same keys."""
     names = set(columns.values)
     return (
-        names == set(columns.created) == set(columns.modified)
-        and set(columns.deadlines) <= names
+        names == set(columns.modified)
+        and set(columns.deadlines) | set(columns.created) <= names
+        and not columns.created.items() & columns.modified.items()
         and list(columns.order) == sorted(names)
     )
 

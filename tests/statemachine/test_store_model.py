@@ -91,6 +91,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert self.store.get(key) == self.model.value(key)
             assert self.store.exists(key) == (key in self.model.keys)
             assert self.store.deadline_ms(key) == self.model.deadline(key)
+        for lease_id in (1, 2, 3):
+            lease = self.store.grants.lease(lease_id, self.store.clock_ms)
+            shown = None if lease is None else (lease.ttl_ms, lease.deadline_ms)
+            assert shown == self.model.leases.get(lease_id)
+            held = sorted(key for key, each in self.model.held.items() if each == lease_id)
+            assert self.store.grants.keys(lease_id, self.store.clock_ms, 99) == held
+        page = self.store.grants.page(0, 99, self.store.clock_ms)
+        assert [lease.id for lease in page] == sorted(self.model.leases)
         for store in (self.store, self.twin):
             assert store.get_many(KEYS) == [self.model.value(key) for key in KEYS]
             assert len(store) == len(self.model.keys)
@@ -113,7 +121,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def a_batch_that_is_due_is_asked_for(self) -> None:
         soonest = self.store.next_deadline_ms()
         if soonest is None or soonest > self.store.clock_ms:
-            deadlines = [ms for _, ms in self.model.keys.values() if ms is not None]
+            deadlines = self.model.deadlines()
             assert soonest == min(deadlines, default=None)
 
     @invariant()
@@ -126,7 +134,6 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 def plain(result: object) -> Answer:
     if isinstance(result, Refusal):
-        assert result.code == "ERR"
         return result.text
     assert result is None or isinstance(result, bool | int | bytes)
     return result

@@ -46,7 +46,7 @@ from tests.support.supervised import ROOT, wait_until
 
 FAST = ROOT / "configs" / "fast.toml"
 READY_S = 30.0
-SAID_WITHIN_S = 2.0
+SAID_WITHIN_S = 10.0
 """A start takes about a second; a busy machine may need many."""
 
 

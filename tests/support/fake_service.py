@@ -22,6 +22,7 @@ from node.config import (
     Address,
     ClientSection,
     Config,
+    HistorySection,
     LimitsSection,
     Member,
     NodeSection,
@@ -30,8 +31,11 @@ from node.config import (
 from node.connection import Frontend
 from node.reads import Level
 from node.session import Session
-from statemachine import BatchBuilder, stamp
+from statemachine import BatchBuilder, SnapshotMetadata, stamp
 from statemachine.entries import Scan
+from statemachine.fs import ReadFile
+from statemachine.grants import Lease
+from statemachine.history import History, HistoryConfig
 from statemachine.keyspace import Change
 from statemachine.store import NotRun, Store
 
@@ -61,6 +65,7 @@ def config(
     base_port: int = 7001,
     client: ClientSection | None = None,
     limits: LimitsSection | None = None,
+    history: HistorySection | None = None,
 ) -> Config:
     """The configuration of n1."""
     return Config(
@@ -68,6 +73,7 @@ def config(
         members=members(count, base_port),
         client=client or ClientSection(),
         limits=limits or LimitsSection(),
+        history=history or HistorySection(),
         raft=RaftSection(batch_bytes_max=1024) if limits else RaftSection(),
     )
 
@@ -85,6 +91,15 @@ class FakeMachine(Store):
     ) -> Scan:
         return Scan(0, *super().scan_range(start, end, limit=limit, reverse=reverse))
 
+    def lease(self, lease_id: int) -> Lease | None:
+        return self.grants.lease(lease_id, self.clock_ms)
+
+    def lease_keys(self, lease_id: int, count: int) -> list[bytes]:
+        return self.grants.keys(lease_id, self.clock_ms, count)
+
+    def leases_page(self, after_id: int, count: int) -> list[Lease]:
+        return self.grants.page(after_id, count, self.clock_ms)
+
 
 class FakeService:
     """n1 of three, the leader unless told otherwise."""
@@ -96,8 +111,10 @@ class FakeService:
         base_port: int = 7001,
         now_ms: Callable[[], int] | None = None,
         call_soon: Callable[[Callable[[], object]], object] | None = None,
+        history: HistoryConfig | None = None,
     ) -> None:
         self.machine = FakeMachine()
+        self.history = self.machine.history = History(history)
         self.batch = BatchBuilder()
         self.node_id = "n1"
         self.leader_id: str | None = "n1"
@@ -111,7 +128,9 @@ class FakeService:
         self.levels: list[Level] = []
         self.transfers: list[str | None] = []
         self.next_failures: deque[Exception | None] = deque()
+        self.snapshots: deque[tuple[SnapshotMetadata, ReadFile]] = deque()
         self._told: Callable[[Sequence[Change]], None] | None = None
+        self.followers: dict[Callable[[], None], None] = {}
         self._now_ms = now_ms
         self._call_soon = call_soon
         self._members = members(count, base_port)
@@ -141,6 +160,16 @@ class FakeService:
         if (told is None) != (self.machine.changes is None):
             self.machine.changes = None if told is None else []
 
+    def watch(self, told: Callable[[], None], *, on: bool) -> None:
+        if on:
+            self.followers[told] = None
+        else:
+            self.followers.pop(told, None)
+
+    @property
+    def applied_index(self) -> int:
+        return self.machine.revision
+
     def transfer(self, node_id: str | None, waiter: Waiter) -> None:
         self.transfers.append(node_id)
         if not self._fails(waiter):
@@ -161,6 +190,9 @@ class FakeService:
     def snapshot(self, waiter: Waiter) -> None:
         if not self._fails(waiter):
             self._orders.append((waiter, b"%d-%d" % (self.index, self.term)))
+
+    def open_snapshot(self) -> tuple[SnapshotMetadata, ReadFile] | None:
+        return self.snapshots.popleft() if self.snapshots else None
 
     def _fails(self, waiter: Waiter) -> bool:
         self._schedule()
@@ -233,6 +265,8 @@ class FakeService:
             if changes and self._told is not None:
                 self.machine.changes = []
                 self._told(changes)
+            for follower in list(self.followers):
+                follower()
             for waiter, start, stop in claims:
                 waiter.resolve(results, start, stop)
         for reader in readers:

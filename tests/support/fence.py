@@ -47,6 +47,7 @@ class FakeJournal(list[Entry]):
     def __init__(self) -> None:
         super().__init__([(NOOP_COMMAND, 1, 0)])
         self.durable_index = 1
+        self.hold: int | None = None
         self.term_is_durable = True
 
     @property
@@ -56,6 +57,16 @@ class FakeJournal(list[Entry]):
     @property
     def memory_index(self) -> int:
         return self[0][1]
+
+    def has_pending_roster(self) -> bool:
+        return False
+
+    def hold_index(self) -> int | None:
+        return self.hold
+
+    @property
+    def gated_index(self) -> int:
+        return self.durable_index if self.hold is None else min(self.durable_index, self.hold)
 
     @property
     def last_index(self) -> int:
@@ -238,6 +249,7 @@ class Fence:
         self.elections = FakeElections()
         self.snapshots = FakeSnapshots()
         self.reads = FakeReads()
+        self.outcomes = FakeReads()
         self.follows = False
         self.delivered: list[tuple[str, dict[str, Any]]] = []
         self.connected: set[str] = set()
@@ -255,6 +267,7 @@ class Fence:
             self.elections,  # type: ignore[arg-type]
             self.reads,  # type: ignore[arg-type]
             self.snapshots,  # type: ignore[arg-type]
+            self.outcomes,  # type: ignore[arg-type]
         )
         self.transport.setOnMessageReceivedCallback(self._deliver)
         self.transport.setOnNodeConnectedCallback(lambda node: self.connected.add(node.id))

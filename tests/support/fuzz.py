@@ -54,6 +54,8 @@ def _field(rng: random.Random, check: str, near: Sequence[int]) -> Any:
         return _batch(rng)
     if check == "_are_entries":
         return [entry_row(rng, near) for _ in range(rng.choice((0, 0, 1, 1, 2, 5)))]
+    if check == "_is_origin":
+        return rng.choice(_ORIGINS[:-1])
     assert check == "_is_bytes", check
     return rng.randbytes(rng.choice((0, 1, 100, 5000)))
 

@@ -7,7 +7,8 @@
 
 As with packets that are dropped: nothing is reset, both ends believe in their connection until
 they find it silent; what was sent meanwhile arrives when the cut is healed (TCP sends again),
-unless they have given up. A new connection is made only while both directions are whole.
+unless they have given up. A new connection is made only while both directions are whole. The
+wires are the laboratory's (node.lab.proxy).
 
 Runs in a thread of its own. Proved by: tests/node/test_chaos_parts.py
 """
@@ -17,15 +18,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
+from node.lab.proxy import Wire
 from tests.support.cluster import Cluster
 
 __all__ = ["Network"]
-
-_LOOK_S = 0.005
-_READ_BYTES = 256 * 1024
 
 
 class Network:
@@ -35,7 +36,7 @@ class Network:
     """What the nodes have to be told in such a network."""
 
     def __init__(self) -> None:
-        self._cuts: set[tuple[str, str]] = set()
+        self._wires: list[Wire] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
         self._ports: dict[tuple[str, str], int] = {}
@@ -81,59 +82,31 @@ class Network:
             node.path.write_text(text)
 
     async def _listen(self, one: str, other: str, port: int) -> int:
+        wire = Wire(one, other, random.Random(0))
+
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._carry(one, other, port, reader, writer)
+                await wire.carry(reader, writer, ("127.0.0.1", port))
             writer.close()
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         self._servers.append(server)
+        self._wires.append(wire)
         return int(server.sockets[0].getsockname()[1])
 
-    async def _carry(
-        self,
-        one: str,
-        other: str,
-        port: int,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        await self._pass(one, other)
-        await self._pass(other, one)
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
-        ways = [
-            asyncio.ensure_future(self._pump(one, other, reader, there_writer)),
-            asyncio.ensure_future(self._pump(other, one, there_reader, writer)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            there_writer.close()
+    def _do(self, change: Callable[[], None]) -> None:
+        """Carry it out in the proxies' thread; returns when it is done."""
 
-    async def _pump(
-        self, sender: str, receiver: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Until the sender closes; the end of a connection does not pass a cut either."""
-        data = b" "
-        while data:
-            try:
-                data = await reader.read(_READ_BYTES)
-            except OSError:
-                data = b""
-            await self._pass(sender, receiver)
-            if data:
-                writer.write(data)
-                await writer.drain()
+        async def carry_out() -> None:
+            change()
 
-    async def _pass(self, sender: str, receiver: str) -> None:
-        while (sender, receiver) in self._cuts:  # noqa: ASYNC110 - cut from another thread
-            await asyncio.sleep(_LOOK_S)
+        asyncio.run_coroutine_threadsafe(carry_out(), self._loop).result(10)
 
     def cut(self, sender: str, receiver: str) -> None:
         """What `sender` sends does not arrive at `receiver` any more."""
-        self._cuts.add((sender, receiver))
+        for wire in self._wires:
+            if set(wire.ends) == {sender, receiver}:
+                self._do(wire.direction(sender).hold)
 
     def cut_both(self, one: str, other: str) -> None:
         """Nothing passes between the two."""
@@ -148,4 +121,5 @@ class Network:
 
     def heal(self) -> None:
         """Every way is whole again."""
-        self._cuts = set()
+        for wire in self._wires:
+            self._do(wire.heal)

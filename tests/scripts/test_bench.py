@@ -1,0 +1,266 @@
+"""scripts/bench: its clients speak what servers understand, its ratios are the right way up.
+
+What it measures is no test. Only that ratios have not become half of the last release's is: the
+smoke test at the end, in the long suite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scripts.load import SCRIPTS
+from tests.support.bench import systems
+from tests.support.bench.load import Load, drive, fill, percentiles
+from tests.support.bench.measure import CASES, Case
+from tests.support.bench.meter import Meter
+from tests.support.bench.told import chart, compare, medians, ratios, row_text, table
+from tests.support.bench.wires import EtcdWire, NatsWire, RespWire, Wire
+from tests.support.ports import free_base_port
+
+BASELINE = Path(__file__).with_name("bench_baseline.json")
+
+
+def heard(wire: Wire, said: bytes) -> list[tuple[int, int]]:
+    """What a wire makes of an answer that comes byte by byte, then of one that comes whole."""
+    buffer, replies, refusals = bytearray(), 0, 0
+    for place in range(len(said)):
+        buffer += said[place : place + 1]
+        some = wire.take(buffer)
+        replies, refusals = replies + some[0], refusals + some[1]
+    whole = bytearray(said)
+    return [(replies, refusals), wire.take(whole)]
+
+
+# --- what clients say and hear -------------------------------------------------------------
+
+
+def test_resp_counts_answers_and_refusals_wherever_they_are_cut() -> None:
+    wire = RespWire("set", value_bytes=3)
+    assert wire.ask(7) == b"*3\r\n$3\r\nSET\r\n$12\r\nkey:00000007\r\n$3\r\nxxx\r\n"
+    assert heard(wire, b"+OK\r\n" * 3) == [(3, 0)] * 2
+    assert heard(wire, b"+OK\r\n-BUSY later\r\n+OK\r\n") == [(2, 1)] * 2
+    get = RespWire("get", value_bytes=3)
+    assert heard(get, b"$3\r\nxxx\r\n$-1\r\n$3\r\nxxx\r\n") == [(2, 1)] * 2
+
+
+def test_a_level_that_a_server_does_not_know_is_skipped() -> None:
+    for answer in (b"+OK\r\n", b"-ERR unknown command\r\n"):
+        wire = RespWire("get_eventual", value_bytes=1)
+        assert b"eventual" in wire.hello()
+        assert heard(wire, answer + b"$1\r\nx\r\n")[0] == (1, 0)
+
+
+def etcd_frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
+
+
+def test_etcd_counts_streams_that_end_and_answers_pings() -> None:
+    wire = EtcdWire("set", value_bytes=2)
+    asked = wire.ask(1)
+    assert asked[9:].startswith(b"\x83\x86\x04\x14/etcdserverpb.KV/Put")
+    assert asked.endswith(b"\n\x0ckey:00000001\x12\x02xx")
+    good = etcd_frame(1, 4, 1, b"h") + etcd_frame(0, 0, 1, b"data") + etcd_frame(1, 5, 1, b"t")
+    refused = etcd_frame(1, 5, 3, b"t")
+    ping = etcd_frame(6, 0, 0, b"12345678") + etcd_frame(6, 1, 0, b"87654321")
+    assert heard(wire, good + refused + ping) == [(1, 1)] * 2
+    assert wire.owed == etcd_frame(6, 1, 0, b"12345678") * 2
+    with pytest.raises(ConnectionError):
+        wire.take(bytearray(etcd_frame(7, 0, 0, b"")))
+
+
+def test_nats_counts_acknowledgements_of_its_own_inbox() -> None:
+    wire = NatsWire("set", value_bytes=2)
+    inbox = wire.hello().split(b"SUB ")[1].split(b" ")[0]
+    assert wire.ask(1) == b"PUB $KV.bench.key-00000001 %b 2\r\nxx\r\n" % inbox
+    good = b'MSG %b 1 9\r\n{"seq":1}\r\n' % inbox
+    bad = b'MSG %b 1 12\r\n{"error":{}}\r\n' % inbox
+    assert heard(wire, b"INFO {}\r\n" + good + bad + b"PING\r\n") == [(1, 1)] * 2
+    assert wire.owed == b"PONG\r\n" * 2
+    with pytest.raises(ConnectionError, match="ERR"):
+        wire.take(bytearray(b"-ERR 'No'\r\n"))
+
+
+# --- the generator -------------------------------------------------------------------------
+
+
+@contextmanager
+def a_server(delay_first_s: float = 0.0) -> Iterator[tuple[str, int]]:
+    """Answers +OK to each SET; the first answer may be late."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    late = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        size = len(RespWire("set", value_bytes=8).ask(0))
+        rest = 0
+        # The generator hangs up in the middle of answers.
+        with connection, contextlib.suppress(ConnectionError):
+            while data := connection.recv(65_536):
+                if delay_first_s and not late.is_set():
+                    late.wait(delay_first_s)
+                    late.set()
+                rest += len(data)
+                connection.sendall(b"+OK\r\n" * (rest // size))
+                rest %= size
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listening.getsockname()
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+def a_load(server: tuple[str, int], **words: Any) -> Load:
+    told: dict[str, Any] = {"wire": "resp", "test": "set", "servers": [server], "value_bytes": 8}
+    return Load(**{**told, "seconds": 0.3, "warmup_s": 0.05, "keys": 250, **words})
+
+
+def test_a_closed_loop_counts_what_was_answered() -> None:
+    with a_server() as server:
+        fill(a_load(server))
+        found = drive(a_load(server, clients=3, pipeline=4, pids=[os.getpid()]))
+    assert found["ops_s"] > 100
+    assert found["refused"] == 0
+    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+    assert len(found["cpu_per_node"]) == 1
+
+
+def test_an_open_loop_does_not_hide_a_pause() -> None:
+    """One answer is 200 ms late: those planned meanwhile waited too, though nobody sent them."""
+    with a_server(delay_first_s=0.2) as server:
+        found = drive(a_load(server, rate=200.0, seconds=0.4, warmup_s=0.0))
+    assert found["max_ms"] >= 190
+    assert found["p50_ms"] >= 1  # of 80 planned, 40 fell into the pause
+    assert 100 < found["ops_s"] < 300
+
+
+def test_percentiles_are_values_that_were_seen() -> None:
+    told = percentiles([each / 1000 for each in range(1, 1001)])
+    assert told == pytest.approx(
+        {"p50_ms": 500, "p95_ms": 950, "p99_ms": 990, "p99_9_ms": 999, "max_ms": 1000}
+    )
+    assert all(math.isnan(each) for each in percentiles([]).values())
+
+
+def test_the_meter_tells_the_time_of_a_process() -> None:
+    meter = Meter([os.getpid(), 0])
+    assert meter.told()["cpu_generator"] is None
+    meter.begin()
+    while meter.told()["cpu_generator"] == 0:
+        sum(range(10_000))
+    assert meter.told()["cpu_per_node"][1] == 0.0
+
+
+# --- what it comes to ----------------------------------------------------------------------
+
+FAST = Case(name="fast", test="set", clients=1, against=("etcd",), goal=("etcd", 4.0))
+SOON = Case(
+    name="soon", test="set", clients=1, against=("etcd",), measure="p50_ms", goal=("etcd", 0.6)
+)
+
+
+def row(system: str, case: str, ops_s: float, p50_ms: float) -> dict[str, Any]:
+    names = ("p95_ms", "p99_ms", "p99_9_ms", "max_ms")
+    return {
+        "system": system, "case": case, "clients": 1, "rate": 0, "ops_s": ops_s,
+        "p50_ms": p50_ms, **dict.fromkeys(names, 9.0), "refused": 0, "cpu_per_node": [0.5],
+        "flushes_s": 1.0,
+    }  # fmt: skip
+
+
+ROWS = [
+    *(row("trimaran", "fast", ops_s, 1.0) for ops_s in (800.0, 1_000.0, 5.0)),
+    row("etcd", "fast", 250.0, 1.0),
+    row("trimaran", "soon", 1.0, 0.5),
+    row("etcd", "soon", 1.0, 1.0),
+]
+
+
+def test_ratios_are_ours_over_theirs_of_the_medians() -> None:
+    found = ratios([FAST, SOON], medians(ROWS))
+    assert [(each["ratio"], each["met"]) for each in found] == [(3.2, False), (0.5, True)]
+    shown = table(found)
+    assert ">= 4: MISSED" in shown
+    assert "<= 0.6: met" in shown
+    assert "REFUSED" not in row_text(ROWS[0])
+
+
+def test_only_what_became_much_worse_is_told() -> None:
+    before = ratios([FAST, SOON], medians(ROWS))
+    now = [{**before[0], "ratio": 1.7}, {**before[1], "ratio": 0.9}]
+    assert compare(now, before, 0.5) == []
+    now = [{**before[0], "ratio": 1.5}, {**before[1], "ratio": 1.1}, {**before[0], "case": "new"}]
+    assert [each.partition(",")[0] for each in compare(now, before, 0.5)] == ["fast", "soon"]
+
+
+def test_the_chart_names_every_system_and_figure() -> None:
+    svg = chart(medians(ROWS), "two cores")
+    assert svg.startswith("<svg xmlns=")
+    for word in ("fast", "soon", "trimaran", "etcd", "0.50", "1.00"):
+        assert f">{word}" in svg, word
+
+
+def test_every_goal_is_against_somebody_who_is_asked() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+    for case in CASES:
+        assert case.goal is None or case.goal[0] in case.against
+        assert set(case.against) <= set(systems.PACKAGES)
+
+
+def test_a_peer_that_is_not_installed_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "apt-get install etcd-server" in (systems.missing("etcd") or "")
+
+
+# --- for real ------------------------------------------------------------------------------
+
+
+@pytest.mark.cluster
+@pytest.mark.stress
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(systems.missing("redis") is not None, reason="needs redis-server")
+def test_no_ratio_is_less_than_half_of_the_last_release(tmp_path: Path) -> None:
+    """Against whatever peers there are. A ratio, not seconds: it hardly knows the machine."""
+    peers = [each for each in systems.PACKAGES if systems.missing(each) is None]
+    words = [sys.executable, str(SCRIPTS / "bench"), "--against", ",".join(peers)]
+    words += ["--seconds", "1", "--rounds", "3", "--keys", "1000", "--only", "^SET, (256|50)"]
+    words += [
+        "--base-port",
+        str(free_base_port()),
+        "--out",
+        str(tmp_path),
+        "--baseline",
+        str(BASELINE),
+    ]
+    for _ in range(2):  # a machine that does something else for a while is no release's fault
+        done = subprocess.run(words, capture_output=True, text=True, timeout=110, check=False)
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert {each["system"] for each in report["rows"]} == {"trimaran", *peers}
+    assert all(each["refused"] == 0 for each in report["rows"])
+    assert (tmp_path / "bench.svg").exists()

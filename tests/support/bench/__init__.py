@@ -1,0 +1,1 @@
+"""The benchmark of scripts/bench: loads, peers, figures. Nothing here is a test."""
