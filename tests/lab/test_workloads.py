@@ -32,13 +32,13 @@ FOUND_BY = {
 }
 
 
-def experience(tmp_path: Path, kind: str, lie: str) -> Run:
+def experience(tmp_path: Path, kind: str, lie: str, run_s: float = 0.6) -> Run:
     """A short run of a workload against a server with this lie."""
     experiment = Experiment.from_document(
         {
             "name": kind,
             "workload": {"kind": kind, "clients": 4, "keys": 3, "ttl_ms": 60, "pause_ms": 1.0},
-            "times": {"warmup_s": 0.0, "run_s": 0.6, "after_s": 0.0},
+            "times": {"warmup_s": 0.0, "run_s": run_s, "after_s": 0.0},
             "bounds": {"late_ms": 20.0},
         }
     )
@@ -62,7 +62,10 @@ def test_an_honest_server_keeps_every_promise(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("lie", LIES)
 def test_every_lie_is_found_out(tmp_path: Path, lie: str) -> None:
     kind, checks = FOUND_BY[lie]
-    run = experience(tmp_path, kind, lie)
+    for run_s in (0.6, 4.0):  # a busy machine may not get as far as the first lie
+        run = experience(tmp_path, kind, lie, run_s)
+        if any(each.verdict == BROKEN for each in run.verdicts):
+            break
     assert {each.name for each in run.verdicts if each.verdict == BROKEN} == checks
     assert all(each.evidence for each in run.verdicts if each.verdict == BROKEN)
 

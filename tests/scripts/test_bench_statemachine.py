@@ -22,13 +22,17 @@ GOALS = {
     **{f"apply of 16 beside {image}, p99.9": 10 for image in IMAGES},
     **{f"starting and polling {image}, max": 10 for image in IMAGES},
     "all leases due at once, longest apply": 50,
+    **{
+        f"memory per key beyond key and value, {name}": 400
+        for name in ("plain", "overwritten", "with a TTL")
+    },
     **{f"write amplification, {size}": 3 for size in ("1x", "10x", "100x")},
 }
 OTHERS = {
     *(f"apply, batches of {width}{ttl}" for width in (1, 16, 1000) for ttl in ("", ", TTL")),
     *(f"apply, batches of {width}, fsynced" for width in (1, 16, 1000)),
     *("get_multi, 100 keys", "scan_prefix, 100 keys", "scan after a write", "digest"),
-    *("snapshot, generate", "snapshot, size"),
+    *("snapshot, generate", "snapshot, size", "snapshot, load, copied first"),
     *("apply of 16 beside no image, max", "apply of 16 beside no image, p99.9"),
     *(f"{image} beside applies" for image in IMAGES),
     *(f"applies beside {image}" for image in IMAGES),

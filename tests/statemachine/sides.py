@@ -267,8 +267,10 @@ class Side:
         known = recorded.last_included if recorded is not None else None
         assert known in (self.known, state.last)
         self.known = known
-        if self.machine.last_applied != state.last or lineage is self.lineage:
-            return False  # The old state; or both are of one log, so it is one of the moments.
+        if self.machine.last_applied != state.last:
+            return False  # The old state.
+        if lineage is self.lineage and any(each.state.last == state.last for each in self.moments):
+            return False  # Both are of one log, and this machine has been there by itself.
         if self.machine.get_many(KEYS) != [state.model.value(key) for key in KEYS]:
             return False
         if any(moment.state.plain() == state.plain() for moment in self.moments):

@@ -26,7 +26,7 @@ from statemachine.fs import FileSystem
 
 __all__ = ["Gate", "GatedDisk"]
 
-PATIENCE_S: Final = 0.02
+PATIENCE_S: Final = 0.1
 _LOOK_S: Final = 0.0002
 
 _CHANGES: Final = frozenset(
