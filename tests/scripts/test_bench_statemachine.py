@@ -21,6 +21,8 @@ GOALS = {
     **{f"apply of 16 beside {image}, max": 10 for image in IMAGES},
     **{f"apply of 16 beside {image}, p99.9": 10 for image in IMAGES},
     **{f"starting and polling {image}, max": 10 for image in IMAGES},
+    "flush of all keys": 10,
+    "polls behind a flush, max": 10,
     "all leases due at once, longest apply": 50,
     **{
         f"memory per key beyond key and value, {name}": 400
