@@ -39,6 +39,8 @@ __all__ = ["Backup", "check", "fetch", "fetch_image"]
 
 _READ_BYTES: Final = 256 * 1024
 """As much as a node gives at once (node.commands.backup)."""
+_ANSWER_S: Final = 300.0
+"""The first answer comes once a snapshot is written: about 100 MB a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def _fetch(
     reasons = []
     for address in addresses:
         try:
-            with Client.connect([address], password) as client:
+            with Client.connect([address], password, _ANSWER_S) as client:
                 client.set_consistency(consistency)
                 revision, _term, size_bytes, sha256 = client.read("TRI.BACKUP", "BEGIN")
                 wanted = Backup(int(revision), int(size_bytes), sha256.decode(), client.address)

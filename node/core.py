@@ -470,6 +470,8 @@ class Core:
         self.raft.halt()
         try:
             self._end(error if isinstance(error, KVError) else Fatal(f"a bug: {what(error)}"))
+        except Fatal as again:
+            self.log.warning("what has failed does not close well", reason=str(again))
         finally:  # the door must not stick: what failed may fail again while it ends
             self._closing = self._loop.create_task(self.links.close())
             self._on_failure(error)

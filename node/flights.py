@@ -284,7 +284,8 @@ class Flights(Sending):
                 if self.connection.tracking is not None:
                     self._frontend.tracker.note(self.connection, keys_of(command, request))
                 self._answer(reply)
-                if self._is_writing_paused:
+                # TRI.WATCH changes the mode: the pump asks about what follows it.
+                if self._is_writing_paused or self.connection.mode:
                     return False
         finally:
             self._frontend.meter.note_each(names, self._begun_s)

@@ -205,6 +205,8 @@ class Raft:
         self.holding = False
         """Nothing is proposed while leadership is being handed over (node.transfer)."""
         self._kicked = False
+        self._stands_alone = False
+        """Alone, and its vote is being written: it leads when that is done."""
         self._seen: tuple[int, str | None, bool] = (0, None, False)
         self._seen_progress = (0, 0)
         token_path.unlink(missing_ok=True)
@@ -382,13 +384,18 @@ class Raft:
 
     def _kicked_tick(self) -> None:
         self._kicked = False
+        if self._stands_alone and not self.is_leader() and not self.peer_ids:
+            self.stand()
         self.tick()
 
-    def tick(self) -> None:
+    def tick(self, *, stands: bool = False) -> None:
         """Let PySyncObj work: commit, apply, heartbeats, the leader's fallback."""
         if self._failed:
             return
         try:
+            if not self.peer_ids and not stands:
+                # It takes a node that is alone for one that is connected, and elects it by itself.
+                self._replica._SyncObj__raftElectionDeadline = float(_NEVER)
             self._replica.commit_and_apply()
             self.journal.flush()
             if not self.is_leader():
@@ -472,15 +479,30 @@ class Raft:
     def stand(self) -> bool:
         """Stand for election now (a pre-vote was won, or the leader asked for it)."""
         before = self.term()
-        if not self.peer_ids and self.journal.gated_index < self.journal.last_index:
-            return False  # alone: it would put its first entry behind the durable ones
+        if not self.peer_ids and not self._may_stand_alone():
+            return False
         # Its own timer is no shorter than three heartbeats, which may be longer than ours.
         self._replica._SyncObj__raftElectionDeadline = 0.0
         self.transport.show_connected()
-        self.tick()
+        self.tick(stands=True)
         if not self.is_leader():
             self.transport.hide_connected()
         return self.term() > before
+
+    def _may_stand_alone(self) -> bool:
+        """Whether a node whose own vote is enough may lead at once. If not, it will, in a tick.
+
+        Nobody's answer is counted later than its vote is durable: so the vote is written first. One
+        that led, crashed and led the same term again would tell learners two entries of one name.
+        """
+        journal, vote = self.journal, (self.term() + 1, self.node_id)
+        if (journal.getCurrentTerm(), journal.getVotedForNodeId()) != vote:
+            journal.setCurrentTerm(*vote)  # what PySyncObj will write once more, and change nothing
+        # Its first entry must not come to stand behind one that is not durable.
+        self._stands_alone = not (
+            journal.term_is_durable and journal.gated_index >= journal.last_index
+        )
+        return not self._stands_alone
 
     def observe_term(self, term: int) -> None:
         """Adopt a higher term as a follower, giving no vote: the log named is worse than any."""

@@ -15,7 +15,8 @@ off or slow lacks more, so take the one with the highest last index, which each 
 
 Invariants: never with a node on the directory (its lock is taken), never while any other member
 knows a leader, never by guessing: without --new-cluster it only says what is left. The members of
-the old cluster and the new directory are strangers for ever.
+the old cluster and the new directory are strangers for ever, and may not lie side by side, where
+one supervisor would start both.
 
 A crash leaves DATA_DIR where it was, or under its new name with nothing in its place and the new
 one in DATA_DIR.founded: run it again.
@@ -122,7 +123,8 @@ def _others(data_dir: Path, config: Config) -> tuple[Member, ...]:
     path, disk = data_dir / MEMBERS_FILE, Disk()
     members = config.members
     if disk.exists(path):
-        roster = read_members_file(path, disk.read_bytes(path)).roster
+        known = read_members_file(path, disk.read_bytes(path))
+        roster = known.pending[-1][1] if known.pending else known.roster
         if roster.index > 0:
             members = roster.members
     return tuple(each for each in members if each.id != config.node.id)
@@ -159,6 +161,7 @@ def recover(
         _tell(data_dir, config, remains, say)
         if not new_cluster:
             return False
+        _refuse_beside_the_old(data_dir, remains.others)
         if disk.exists(founded):
             disk.remove_tree(founded)
         begin = founding.found(
@@ -190,6 +193,16 @@ def _refuse_while_there_is_a_leader(others: Sequence[Member], password: str) -> 
         raise Rejected(
             f"{name} leads: the majority is there, and nothing is lost. "
             f"`trimaran repair --from-peers` gives this node a new place in it"
+        )
+
+
+def _refuse_beside_the_old(data_dir: Path, others: Sequence[Member]) -> None:
+    """One `trimaran cluster` would start the lost nodes too: the old cluster beside the new."""
+    there = [each.id for each in others if (data_dir.parent / each.id / "identity.json").exists()]
+    if there:
+        raise Rejected(
+            f"{data_dir.parent} still has the old cluster's {', '.join(there)}, which would be "
+            f"started beside the new one: set them aside first (mv)"
         )
 
 

@@ -22,6 +22,8 @@ Invariants: revisions rise from frame to frame of a watch; none is left out betw
 last frame, or the watch ends; a frame is pushed after the tick that applied it and before the
 writer is answered; while nobody watches nothing is done here, and the history does not know.
 
+Cost, per changed key: 0.6 us while anybody watches, and 0.6 us for each watch that is told of it.
+
 A crash loses the watches with their connections. A snapshot from another node ends those that were
 not told everything up to it: what lies between is in no log of this node.
 

@@ -10,7 +10,8 @@
                rename, remove what S replaces
       finish   the state that was read becomes the machine's      owner's thread, no disk
 
-So neither pauses the owner, however large the store and however slow the disk. `run` and `clear`
+So neither pauses the owner, however large the store (what an install replaced goes bit by bit,
+remains.py) and however slow the disk. `run` and `clear`
 wait.
 
 Invariants: one job at a time; a checkpoint that nothing was applied after serves again; memory is

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sortedcontainers import SortedList
+
 from statemachine.grants import GrantParts, Grants
 from statemachine.leases import Leases
 
@@ -57,11 +59,13 @@ class Dues:
         else:
             self._leases.revoke(key, due)
 
-    def leave_all(self) -> None:
-        """There are no keys any more. The grants stay."""
+    def leave_all(self) -> list[SortedList]:
+        """There are no keys any more. The grants stay. Returns: what held the keys."""
+        orders = [self._leases.order, self.grants.attached]
         self._leases = Leases()
         self.grants.detach_all()
         self.count = 0
+        return orders
 
     def deadline_ms(self, due: int | None) -> int | None:
         """When that is."""

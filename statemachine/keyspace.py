@@ -31,6 +31,7 @@ from statemachine.grants import GrantParts, Grants
 from statemachine.history import History
 from statemachine.layer import Columns, Record
 from statemachine.records import Records
+from statemachine.remains import Remains
 from statemachine.removals import REMOVALS_MAX, Removals
 
 __all__ = ["EXPIRE_PER_BATCH_MAX", "Change", "Keyspace", "prefix_end"]
@@ -54,7 +55,7 @@ class Keyspace:
     """What is stored, and how it is read. Not thread-safe."""
 
     __slots__ = ("_dues", "_has_backlog", "_records", "changes", "clock_ms", "get", "history",
-                 "removals", "revision")  # fmt: skip
+                 "remains", "removals", "revision")  # fmt: skip
 
     get: Callable[[bytes], bytes | None]
     """The value, b"" included; None: no such key. One lookup in C while no lease is due and no
@@ -64,6 +65,7 @@ class Keyspace:
         self._records = Records()
         self._dues = Dues()
         self.removals = Removals()
+        self.remains = Remains()  # Of what `clear` replaced, and of the store before this one.
         self.history: History | None = None
         """As `changes` below, value by value."""
         self.clock_ms = 0
@@ -78,6 +80,7 @@ class Keyspace:
 
     def advance(self, now_ms: int) -> None:
         """Move the clock to now_ms, unless it is there already, and expire what is due."""
+        self.remains.shrink()
         self.clock_ms = max(self.clock_ms, now_ms)
         if self._dues.are_due(self.clock_ms):
             keys = self._dues.take_due(self.clock_ms, EXPIRE_PER_BATCH_MAX)
@@ -157,7 +160,7 @@ class Keyspace:
             self.removals.forget(self.revision)
         if self.history is not None and len(records):
             self.history.note_one(self.revision, "flush", b"", None, None)
-        self._dues.leave_all()
+        self.remains.add(records, self._dues.leave_all())
         self._records = Records()
         self._find_backlog()
 

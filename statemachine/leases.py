@@ -1,7 +1,7 @@
 """Deadlines in order: which key is due next. No clock, no values, no deletion of its own.
 
     an entry     8 bytes deadline_ms, big-endian | key        one bytes object: compared in C
-    _entries     sorted: soonest first, equal deadlines by key
+    order        sorted: soonest first, equal deadlines by key
 
 The truth is the records' column of deadlines (records.py); this is the index over it that finds
 what is due without looking at the rest. It is exact: an entry goes when its lease is revoked
@@ -34,28 +34,31 @@ _KEY_AT: Final = _DEADLINE.size
 class Leases:
     """The deadlines of one store, soonest first. Not thread-safe."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("order",)
+
+    order: SortedList
+    """The entries. Not to be changed from outside."""
 
     def __init__(self, deadlines: Mapping[bytes, int] | None = None) -> None:
         """Sorts once: 0.3 s for a million."""
         pack = _DEADLINE.pack
-        self._entries = SortedList(
+        self.order = SortedList(
             [pack(deadline_ms) + key for key, deadline_ms in (deadlines or {}).items()]
         )
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.order)
 
     def grant(self, key: bytes, deadline_ms: int) -> None:
         """The key is due then. It must have no other deadline here."""
-        self._entries.add(_DEADLINE.pack(deadline_ms) + key)
+        self.order.add(_DEADLINE.pack(deadline_ms) + key)
 
     def revoke(self, key: bytes, deadline_ms: int) -> None:
         """Forget this deadline, which the key has.
 
         Raises: ValueError when it has not.
         """
-        self._entries.remove(_DEADLINE.pack(deadline_ms) + key)
+        self.order.remove(_DEADLINE.pack(deadline_ms) + key)
 
     def revoke_many(self, deadlines: Mapping[bytes, int]) -> None:
         """As revoke, for each of them."""
@@ -65,7 +68,7 @@ class Leases:
     def take_due(self, clock_ms: int, keys_max: int) -> list[bytes]:
         """Remove what is due, at most keys_max; the keys in (deadline, key) order."""
         taken: list[bytes] = []
-        entries = self._entries
+        entries = self.order
         end = _DEADLINE.pack(clock_ms + 1)
         while entries and len(taken) < keys_max and entries[0] < end:
             taken.append(entries.pop(0)[_KEY_AT:])
@@ -73,16 +76,16 @@ class Leases:
 
     def next_deadline_ms(self) -> int | None:
         """The soonest deadline, due or not. None: no leases."""
-        if not self._entries:
+        if not self.order:
             return None
-        deadline_ms: int = _DEADLINE.unpack_from(self._entries[0])[0]
+        deadline_ms: int = _DEADLINE.unpack_from(self.order[0])[0]
         return deadline_ms
 
     def due_count(self, clock_ms: int) -> int:
         """How many are due."""
-        return int(self._entries.bisect_left(_DEADLINE.pack(clock_ms + 1)))
+        return int(self.order.bisect_left(_DEADLINE.pack(clock_ms + 1)))
 
     def items(self) -> Iterable[tuple[bytes, int]]:
         """(key, deadline in ms), soonest first."""
-        for entry in self._entries:
+        for entry in self.order:
             yield entry[_KEY_AT:], _DEADLINE.unpack_from(entry)[0]

@@ -45,6 +45,7 @@ from statemachine.incoming import SnapshotReceiver
 from statemachine.paths import Paths
 from statemachine.reads import Reads
 from statemachine.recovery import recover
+from statemachine.remains import ITEMS_PER_POLL
 from statemachine.store import ALREADY_APPLIED, Outcome, Store
 from statemachine.terms import LogTerms
 from statemachine.wal import WalFrame
@@ -228,6 +229,7 @@ class FileStateMachine(Reads):
         self._check()
         with _FailStop(self):
             self._wal.poll()
+            self._store.remains.shrink(ITEMS_PER_POLL)
             return bool(self._settle(self._archive.poll))
 
     def _settle(self, wait: Callable[[], object]) -> object:
@@ -393,6 +395,7 @@ class FileStateMachine(Reads):
         """Another state in place of this one: nobody can be told what lies between."""
         self._history.restart(terms.last_index + 1)
         store.history = self._history
+        store.succeed(self._store)
         self._store, self._terms = store, terms
 
     # Life cycle.

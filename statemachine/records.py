@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 from sortedcontainers import SortedList
 
@@ -45,17 +45,21 @@ _FOLDED_PER_WRITE: Final = 2
 class Records:
     """The records of one store. Not thread-safe, but for reading a frozen base."""
 
-    __slots__ = ("_base", "_base_value", "_frozen", "_order", "_overrides", "_removed", "_top")
+    __slots__ = ("_base", "_base_value", "_order", "_overrides", "_removed", "_top", "is_frozen")
 
     def __init__(self, columns: Columns | None = None) -> None:
-        self._base = columns or Columns()
+        self._hold(columns or Columns())
+        self.is_frozen = False
+        """Whether a view is held. To be read only."""
+
+    def _hold(self, columns: Columns) -> None:
+        self._base = columns
         self._base_value = self._base.values.get  # Bound once: the way of every read.
         # By the key's hash, which differs from process to process: nothing shows which one it is.
         self._top: list[dict[bytes, _Row]] | None = None
         self._order = SortedList()  # The keys of the top.
         self._removed: set[bytes] = set()
         self._overrides = 0  # Keys of the top that are in the base as well.
-        self._frozen = False
 
     # Freezing.
 
@@ -64,28 +68,36 @@ class Records:
 
         O(1), and 3 us for each key that is still `unfolded`.
         """
-        assert not self._frozen, "one view at a time"
+        assert not self.is_frozen, "one view at a time"
         self.fold(self.unfolded)
         self._top = [{} for _ in range(_SHARDS)]
-        self._frozen = True
+        self.is_frozen = True
         return self._base
 
     def thaw(self) -> None:
         """The view is not needed any more. Harmless when there is none."""
-        self._frozen = False
+        self.is_frozen = False
         self._lift_if_empty()
+
+    def take_apart(self) -> list[dict[bytes, Any] | SortedList]:
+        """All that holds the records; they are empty afterwards. No view may be held."""
+        assert not self.is_frozen, "somebody reads them"
+        base, parts = self._base, [*(self._top or []), self._order]
+        parts += (base.values, base.modified, base.created, base.deadlines, base.order)
+        self._hold(Columns())
+        return parts
 
     @property
     def unfolded(self) -> int:
         """How many keys of the last view's time are still to be folded down."""
-        if self._top is None or self._frozen:
+        if self._top is None or self.is_frozen:
             return 0
         return len(self._order) + len(self._removed)
 
     def fold(self, keys_max: int) -> None:
         """Move at most so many keys down, about 3 us each. Harmless when there is nothing to do."""
         top = self._top
-        if top is None or self._frozen:
+        if top is None or self.is_frozen:
             return
         for key in list(islice(chain(self._removed, self._order), keys_max)):
             self._fold_key(top, key)
@@ -104,7 +116,7 @@ class Records:
             base.put(key, *row)
 
     def _lift_if_empty(self) -> None:
-        if self._top is not None and not self._frozen and not self._order and not self._removed:
+        if self._top is not None and not self.is_frozen and not self._order and not self._removed:
             self._top = None
 
     # Changes.
@@ -112,7 +124,7 @@ class Records:
     def put(self, key: bytes, value: bytes, revision: int, deadline_ms: int | None) -> None:
         """Set value and deadline; None: no deadline. `created` stays when the key is there."""
         top, base = self._top, self._base
-        if self._frozen:
+        if self.is_frozen:
             assert top is not None
             self._put_on_top(top, key, value, revision, deadline_ms)
             return
@@ -151,7 +163,7 @@ class Records:
         top = self._top
         if top is None:
             self._base.put_many(keys, values, revision)
-        elif self._frozen:
+        elif self.is_frozen:
             for key, value in zip(keys, values, strict=True):
                 self._put_on_top(top, key, value, revision, None)
         else:
@@ -166,7 +178,7 @@ class Records:
         if top is None:
             self._base.drop(key)
             return
-        if not self._frozen:
+        if not self.is_frozen:
             self._fold_key(top, key)
             self._base.drop(key)
             self.fold(_FOLDED_PER_WRITE)

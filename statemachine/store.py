@@ -190,6 +190,7 @@ class Store(Keyspace):
     def thaw(self) -> None:
         """The view is done with. Harmless when there is none."""
         self._records.thaw()
+        self.remains.thaw()
 
     @property
     def unfolded(self) -> int:
@@ -199,6 +200,11 @@ class Store(Keyspace):
     def fold(self, keys_max: int) -> None:
         """Fold some in, about 3 us each; every write folds a few as well."""
         self._records.fold(keys_max)
+
+    def succeed(self, other: Store) -> None:
+        """Take over what is left of the store that this one replaces, to let it go by and by."""
+        self.remains = other.remains
+        self.remains.add(other._records, other._dues.leave_all())
 
     def restore(self, parts: StoreParts) -> None:
         """Become these parts, in place of everything. Takes them over.

@@ -91,7 +91,11 @@ class Lock(_Kept):
         store = self._store
         until_s = store.now_s() + self._wait_s
         protocol = acquire(self._key, self._holder, self._ttl_ms, until_s, store.now_s)
-        found = await self._line.run(protocol)
+        try:
+            found = await self._line.run(protocol)
+        except BaseException:
+            await self._line.drop()
+            raise
         if found is None:
             await self._line.drop()
             raise Unavailable(f"{self._key!r} is held by somebody else")
@@ -126,7 +130,11 @@ class Lease(_Kept):
     async def __aenter__(self) -> Self:
         store = self._store
         protocol = grant(self._ttl_ms, self.id, store.until_s(), store.now_s)
-        self._keep(await self._line.run(protocol))
+        try:
+            self._keep(await self._line.run(protocol))
+        except BaseException:
+            await self._line.drop()
+            raise
         return self
 
     async def __aexit__(

@@ -95,8 +95,15 @@ class Lock(Kept):
     def __enter__(self) -> Self:
         store = self._store
         until_s = store.now_s() + self._wait_s
-        found = self._line.run(acquire(self._key, self._holder, self._ttl_ms, until_s, store.now_s))
+        try:
+            found = self._line.run(
+                acquire(self._key, self._holder, self._ttl_ms, until_s, store.now_s)
+            )
+        except BaseException:
+            self._line.close()
+            raise
         if found is None:
+            self._line.close()
             raise Unavailable(f"{self._key!r} is held by somebody else")
         self.token, asked_s = found
         self._held.renewed(asked_s)
@@ -132,7 +139,11 @@ class Lease(Kept):
 
     def __enter__(self) -> Self:
         store = self._store
-        asked_s = self._line.run(grant(self._ttl_ms, self.id, store.until_s(), store.now_s))
+        try:
+            asked_s = self._line.run(grant(self._ttl_ms, self.id, store.until_s(), store.now_s))
+        except BaseException:
+            self._line.close()
+            raise
         self._held.renewed(asked_s)
         self._keep()
         return self

@@ -23,6 +23,7 @@ __all__ = ["ANSWER_S", "Line", "addresses_of"]
 
 ANSWER_S: Final = 12.0
 """Past the time after which a node itself says that the outcome is unknown."""
+_CLOSED_UNDER_US: Final = (AttributeError, TypeError, ValueError, OSError)
 
 
 def addresses_of(addresses: str | Sequence[str]) -> list[Address]:
@@ -67,12 +68,12 @@ class Line:
 
     def ask(self, words: Sequence[Word]) -> Any:
         """One request on the present connection."""
-        if self._is_closed:
-            raise Rejected("it is closed")
+        self._check_open()
         try:
             if self._client is None:
                 address, self._leader = self._leader or self._next_address(), None
                 self._client = Client.connect([address], self._password, ANSWER_S)
+            self._check_open()
             return self._client.ask(*words)
         except Rejected:
             raise
@@ -83,6 +84,11 @@ class Line:
         except KVError:
             self.drop()
             raise
+        except _CLOSED_UNDER_US as error:
+            # What redis-py stumbles over when another thread closes its connection.
+            if not self._is_closed:
+                raise
+            raise Rejected("it is closed") from error
 
     def _next_address(self) -> Address:
         return self._addresses[self._at % len(self._addresses)]
@@ -90,11 +96,24 @@ class Line:
     def receive(self, timeout_s: float) -> Any:
         """What a node says unasked."""
         assert self._client is not None
+        self._check_open()
         try:
             return self._client.receive(timeout_s)
         except KVError:
             self.drop()
             raise
+        except _CLOSED_UNDER_US as error:
+            # What redis-py stumbles over when another thread closes its connection.
+            if not self._is_closed:
+                raise
+            raise Rejected("it is closed") from error
+
+    def _check_open(self) -> None:
+        """Raises: Rejected. NB: before each step, since redis-py connects again by itself when
+        another thread has closed its connection."""
+        if self._is_closed:
+            self.drop()
+            raise Rejected("it is closed")
 
     def drop(self) -> None:
         """The next request goes to the next address."""

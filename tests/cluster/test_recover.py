@@ -40,6 +40,9 @@ def test_the_last_node_founds_a_new_cluster_and_the_lost_ones_stay_strangers(
         assert "nothing was done" in said
         assert f"given up: {', '.join(sorted([lost.id, other.id]))}" in said
 
+        assert "set them aside first" in trimaran(*words, "--new-cluster", code=2)
+        for gone in (lost, other):
+            gone.data_dir.rename(tmp_path / f"{gone.id}.lost")
         trimaran(*words, "--new-cluster")
         assert len(list(tmp_path.glob(f"{survivor.id}.before-recovery-*"))) == 1
         survivor.restart()
@@ -50,6 +53,7 @@ def test_the_last_node_founds_a_new_cluster_and_the_lost_ones_stay_strangers(
         assert revision > 1_000_000_000
 
         # A lost one turns up: it reaches nobody, and nobody believes it.
+        (tmp_path / f"{other.id}.lost").rename(other.data_dir)
         other.start()
         refused = f"hello from '{other.id}' to '{survivor.id}'"
         wait_until(

@@ -1,7 +1,8 @@
 """node.client's Store, with threads and with asyncio, against nodes that die.
 
-Goal: what it promises of locks, offices and sessions holds with real connections: a helper is at
-home on a node that is killed, and goes on at the next one.
+Goal: what it promises of locks, offices, sessions, leases and watches holds with real connections:
+a helper is at home on a node that is killed, and goes on at the next one, missing nothing and
+telling nothing twice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from node.client import Lost, Store, aio
+from node.client import Event, Lost, Store, aio
 from node.errors import Rejected, Unavailable
 from tests.support.cluster import Cluster
 from tests.support.supervised import wait_until
@@ -70,7 +71,7 @@ def test_locks_exclude_each_other_and_their_tokens_rise(store: Store) -> None:
 
 
 def test_a_lock_is_kept_alive_while_it_is_open_and_lost_when_it_is_taken_away(store: Store) -> None:
-    with store.lock("job", ttl_s=1.2) as lock:
+    with store.lock("job", ttl_s=4) as lock:
         first_due = store.call("PEXPIRETIME", "job")
         wait_until(lambda: store.call("PEXPIRETIME", "job") > first_due, 10, "nobody renews it")
         assert lock.is_held
@@ -182,5 +183,88 @@ def test_what_is_cancelled_leaves_no_answer_behind_for_the_next_request() -> Non
             assert await store.call("FAST") == 2, "on a new connection"
         server.close()
         await asyncio.gather(*serving)
+
+    asyncio.run(scenario())
+
+
+# Leases and watches.
+
+
+def test_keys_live_as_long_as_their_lease_is_open(cluster: Cluster) -> None:
+    with Store(addresses(cluster)) as store:
+        with store.lease(ttl_s=4) as lease:
+            for number in range(3):
+                store.call("SET", f"service/{number}", "up", "LEASE", lease.id)
+            first_due = store.call("PEXPIRETIME", "service/0")
+            wait_until(
+                lambda: store.call("PEXPIRETIME", "service/0") > first_due, 10, "not renewed"
+            )
+            assert lease.is_held
+        assert store.call("EXISTS", "service/0", "service/1", "service/2") == 0
+        with store.lease(ttl_s=20) as lease:
+            store.call("TRI.LEASE", "REVOKE", lease.id, is_idempotent=True)
+            with pytest.raises(Rejected, match="NOLEASE"):
+                store.call("SET", "k", "v", "LEASE", lease.id)
+
+
+def test_a_watch_tells_every_change_once_while_its_node_is_killed(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    home = cluster.others(leader)[0]  # its clients' writes go on
+    told: list[Event] = []
+    with Store(addresses(cluster, leader.id)) as store:
+        begin = store.call("TRI.PREFIX", "user:")[0]
+        with Store(addresses(cluster, home.id)) as at_home:
+            watch = at_home.watch(prefix="user:", from_revision=begin + 1)
+        listening = threading.Thread(target=lambda: [told.append(each) for each in watch])
+        listening.start()
+        for number in range(60):
+            if number == 20:
+                wait_until(lambda: len(told) >= 10, 20, lambda: str(told))
+                home.kill()
+            store.call("SET", f"user:{number % 7}", number, is_idempotent=True)
+            store.call("SET", "other", number, is_idempotent=True)
+        wait_until(lambda: len(told) >= 60, 20, lambda: str(told))
+        watch.close()
+        listening.join(10)
+    assert not listening.is_alive()
+    assert [(each.key, each.value) for each in told] == [
+        (b"user:%d" % (number % 7), b"%d" % number) for number in range(60)
+    ]
+    revisions = [each.revision for each in told]
+    assert revisions == sorted(revisions)
+    assert {each.operation for each in told} == {"set"}
+    assert watch.next_revision is not None
+    assert watch.next_revision > revisions[-1]
+
+
+def test_a_watch_ends_when_it_is_closed_at_whatever_moment(cluster: Cluster) -> None:
+    with Store(addresses(cluster)) as store:
+        for number in range(40):
+            watch = store.watch(prefix="")
+            listening = threading.Thread(target=lambda watch=watch: list(watch))
+            listening.start()
+            threading.Event().wait(number / 5_000)  # from before it is connected to well after
+            watch.close()
+            listening.join(10)
+            assert not listening.is_alive(), number
+
+
+def test_leases_and_watches_with_asyncio(cluster: Cluster) -> None:
+    async def scenario() -> None:
+        async with aio.Store(addresses(cluster)) as store:
+            async with store.lease(ttl_s=20) as lease:
+                await store.call("SET", "k", "1", "LEASE", lease.id)
+                revision = (await store.call("TRI.GET", "k"))[2]
+            watch = store.watch(key="k", from_revision=revision, previous=True)
+            found = []
+            async for event in watch:
+                found.append(event)
+                if len(found) == 2:
+                    break
+            await watch.close()
+            assert [(each.key, each.value, each.previous) for each in found] == [
+                (b"k", b"1", None),
+                (b"k", None, b"1"),
+            ]
 
     asyncio.run(scenario())

@@ -24,6 +24,7 @@ _EVERY_CRASH = (
     _TEST + "crash.py::test_a_crash_after_any_step_leaves_a_prefix_with_all_that_was_acknowledged"
 )
 _EXPIRY = _TEST + "expiry.py::"
+_REMAINS = _TEST + "remains.py::"
 _LAYERS = _TEST + "records.py::TestRecordsAgainstDict::runTest"
 
 MEMORY_AND_LOGS = [
@@ -208,9 +209,38 @@ MEMORY_AND_LOGS = [
     Mutant(
         "a write goes into the view that an image is made of",
         _RECORDS,
-        "        self._top = [{} for _ in range(_SHARDS)]\n        self._frozen = True\n",
+        "        self._top = [{} for _ in range(_SHARDS)]\n        self.is_frozen = True\n",
         "        self._top = [{} for _ in range(_SHARDS)]\n",
         _LAYERS,
+    ),
+    Mutant(
+        "reads go on as before a view: they do not see what is written beside it",
+        _KEYSPACE,
+        "are_due(self.clock_ms)\n        self._choose_get()\n",
+        "are_due(self.clock_ms)\n",
+        _TEST + "store.py::"
+        "test_reads_are_right_before_beside_and_after_a_view_a_backlog_and_a_flush",
+    ),
+    Mutant(
+        "a million keys that are flushed go at once",
+        _KEYSPACE,
+        "        self.remains.add(records, self._dues.leave_all())\n",
+        "        self._dues.leave_all()\n",
+        _REMAINS + "test_a_flush_frees_nothing_at_once_and_everything_by_and_by",
+    ),
+    Mutant(
+        "a state goes at once when another is installed",
+        _MACHINE,
+        "        store.succeed(self._store)\n",
+        "",
+        _REMAINS + "test_a_state_that_gives_way_to_another_goes_by_and_by",
+    ),
+    Mutant(
+        "what was flushed beside an image never goes",
+        _STORE,
+        "        self.remains.thaw()\n",
+        "",
+        _REMAINS + "test_what_an_image_reads_is_not_touched_until_it_is_done",
     ),
     Mutant(
         "a key that is removed beside an image comes back",

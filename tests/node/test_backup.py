@@ -39,7 +39,7 @@ class Nodes:
         self.promised = promised
         self.levels: list[str] = []
 
-    def connect(self, addresses: list[Address], password: str) -> Nodes:
+    def connect(self, addresses: list[Address], password: str, timeout_s: float) -> Nodes:
         self.address = addresses[0]
         self.now = self.answers.pop(0)
         return self

@@ -14,7 +14,7 @@ from node.commands import COMMANDS
 from node.config import HistorySection
 from node.connection import Frontend
 from statemachine.history import HistoryConfig
-from tests.support.fake_service import Client, FakeService, config
+from tests.support.fake_service import Client, FakeService, config, wire
 
 
 @pytest.fixture
@@ -122,6 +122,16 @@ def test_in_resp2_a_watcher_may_do_little_else(service: FakeService, frontend: F
     assert watcher.run("RESET") == b"+RESET\r\n"
     watcher.run("SET", "k", "1")
     assert watcher.told() == []
+
+
+def test_what_stands_behind_a_watch_in_the_pipeline_is_looked_at_anew(
+    service: FakeService, frontend: Frontend
+) -> None:
+    watcher = Watcher(frontend, 2)
+    watcher.send(wire("GET", "k") + wire("TRI.WATCH", "KEY", "k") + wire("GET", "k"))
+    service.settle_all()
+    said = watcher.take()
+    assert said.startswith(b"$-1\r\n*2\r\n:1\r\n:0\r\n-ERR Can't execute 'get'")
 
 
 def test_what_ends_is_told_nothing_more_and_nothing_is_left_behind(

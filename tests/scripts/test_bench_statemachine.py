@@ -22,6 +22,10 @@ GOALS = {
     **{f"apply of 16 beside {image}, p99.9": 10 for image in IMAGES},
     **{f"starting and polling {image}, max": 10 for image in IMAGES},
     "all leases due at once, longest apply": 50,
+    **{
+        f"memory per key beyond key and value, {name}": 400
+        for name in ("plain", "overwritten", "with a TTL")
+    },
     **{f"write amplification, {size}": 3 for size in ("1x", "10x", "100x")},
 }
 OTHERS = {

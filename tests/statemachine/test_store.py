@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from statemachine.commands import BATCH_HEADER, BATCH_VERSION, TIME_MS_MAX, wrap_command
+from statemachine.commands import (
+    BATCH_HEADER,
+    BATCH_VERSION,
+    TIME_MS_MAX,
+    WriteCommand,
+    wrap_command,
+)
 from statemachine.errors import Fatal, Rejected
 from statemachine.grants import Grant, GrantParts
 from statemachine.removals import RemovalParts
@@ -18,9 +24,12 @@ from tests.statemachine.batches import (
     batch_of,
     delete,
     expire,
+    flush,
+    grant,
     insert,
     parts_of,
     put,
+    revoke,
     store_with,
     swap,
     view_of,
@@ -188,6 +197,34 @@ def test_a_view_does_not_see_what_comes_after_it() -> None:
     apply(store, delete(b"a"), put((b"b", b"changed"), (b"new", b"")), now_ms=50)
     apply_batch(store, numbered(2, 2))
     assert view == view_of(full_store())
+
+
+def test_reads_are_right_before_beside_and_after_a_view_a_backlog_and_a_flush(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`get` is chosen anew when what it has to look at changes: each of these moments is one."""
+    monkeypatch.setattr("statemachine.keyspace.EXPIRE_PER_BATCH_MAX", 1)
+    store = Store()
+
+    def after(*commands: WriteCommand, now_ms: int = 0) -> tuple[bytes | None, bytes | None]:
+        store.apply_batch(batch_of(*commands, now_ms=now_ms), 1)
+        return store.get(b"a"), store.get(b"b")
+
+    assert after(insert(b"a", b"1"), insert(b"b", b"1")) == (b"1", b"1")
+    store.freeze()
+    assert after(insert(b"a", b"2"), delete(b"b")) == (b"2", None)
+    store.thaw()
+    assert (store.get(b"a"), store.get(b"b")) == (b"2", None)
+    store.fold(10)
+    assert after(insert(b"b", b"3", ttl_ms=5), insert(b"a", b"3", ttl_ms=5)) == (b"3", b"3")
+    # One of the two is swept, the other is there for nobody all the same.
+    assert after(now_ms=5) == (None, None)
+    assert after(insert(b"a", b"4"), now_ms=5) == (b"4", None)
+    store.freeze()
+    assert after(flush(), insert(b"b", b"5")) == (None, b"5")
+    store.thaw()
+    assert after(grant(10, 1), insert(b"a", b"6", lease=1)) == (b"6", b"5")
+    assert after(revoke(1)) == (None, b"5")
 
 
 def test_parts_that_do_not_fit_together_are_rejected_and_change_nothing() -> None:

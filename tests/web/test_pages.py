@@ -110,6 +110,12 @@ async def test_a_node_that_takes_no_writes_is_not_ready_and_says_why(tmp_path: P
             b"not ready: disk nearly full\n",
         )
         assert (await get(config.member.http, "/healthz"))[0] == 200
+        core_of(node).batches.refusal = None
+        core_of(node).raft.is_caught_up = lambda: False
+        assert (await get(config.member.http, "/readyz"))[::2] == (
+            503,
+            b"not ready: not caught up with the leader\n",
+        )
 
 
 @in_loop
@@ -225,6 +231,9 @@ async def test_every_metric_is_there_and_counts(tmp_path: Path) -> None:
     fsyncs = re.search(r'trimaran_fsync_seconds_count\{place="journal"\} (\d+)', text)
     assert fsyncs is not None
     assert int(fsyncs[1]) >= 2
+    ticks = re.search(r"trimaran_event_loop_lag_seconds_count (\d+)", text)
+    assert ticks is not None
+    assert int(ticks[1]) > 10
     promtool = shutil.which("promtool")
     if promtool is not None:
         checked = await asyncio.create_subprocess_exec(

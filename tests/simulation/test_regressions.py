@@ -1,0 +1,36 @@
+"""Plans that once ended in a violation, each made small by scripts/simulate --shrink --keep.
+
+What was wrong stands in each file under "found". They must be well from now on.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.minimise import REGRESSIONS
+from tests.simulation.plan import Plan
+from tests.simulation.planted import BUGS
+from tests.simulation.run import run
+
+PATHS = sorted(REGRESSIONS.glob("*.json"))
+
+
+def plan_in(path: Path) -> Plan:
+    return Plan.loads(json.dumps(json.loads(path.read_text(encoding="utf-8"))["plan"]))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_what_once_failed_is_well(path: Path) -> None:
+    assert run(plan_in(path)).violations == []
+
+
+def test_a_lone_voter_whose_vote_is_not_written_is_still_found() -> None:
+    """The regression would be of no use if the bug no longer showed in its plan."""
+    path = REGRESSIONS / "lone_voter_leads_a_term_twice.json"
+    with BUGS["leads alone unwritten"].plant():
+        found = run(plan_in(path)).violations
+    assert found, "the plan does not show the bug any more: make another one"
+    assert "has two leaders" in found[0]
