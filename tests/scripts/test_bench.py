@@ -244,9 +244,12 @@ def test_a_peer_that_is_not_installed_is_named_with_its_package(
 @pytest.mark.skipif(systems.missing("redis") is not None, reason="needs redis-server")
 def test_no_ratio_is_less_than_half_of_the_last_release(tmp_path: Path) -> None:
     """Against whatever peers there are. A ratio, not seconds: it hardly knows the machine."""
+    if os.getloadavg()[0] > (os.cpu_count() or 1) + 2:
+        # Three processes suffer more from others than one does: that would be no release's fault.
+        pytest.skip(f"others have this machine: load {os.getloadavg()[0]:.1f}")
     peers = [each for each in systems.PACKAGES if systems.missing(each) is None]
     words = [sys.executable, str(SCRIPTS / "bench"), "--against", ",".join(peers)]
-    words += ["--seconds", "1", "--rounds", "3", "--keys", "1000", "--only", "^SET, (256|50)"]
+    words += ["--seconds", "1", "--rounds", "3", "--keys", "1000", "--only", "^SET, 256"]
     words += [
         "--base-port",
         str(free_base_port()),
