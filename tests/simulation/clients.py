@@ -416,6 +416,12 @@ class Client:
                 ("NOSUCH", k),
                 ("SUBSTR", k, 0, 3),
                 ("INCRBYFLOAT", k, "0.5"),
+                ("TRI.LEASE", "GRANT", t, "ID", n % 4 + 1),
+                ("TRI.LEASE", "KEEPALIVE", n % 4 + 1),
+                ("TRI.LEASE", "REVOKE", n % 4 + 1),
+                ("TRI.LEASE", "TTL", n % 4 + 1, "KEYS"),
+                ("SET", f"g{n % 3}", v, "LEASE", n % 4 + 1),
+                ("SET", f"g{n % 3}", v),
             )
         )
         self._world.commands[words[0]] += 1

@@ -47,6 +47,7 @@ RARE: Final = (
     "a truncation of several entries",
     "a vote or an acknowledgement came twice",
     "a wiped node was refused",
+    "an acknowledgement of an old term came",
     "an acknowledgement was held back by the gate",
     "an election by transfer",
     "an election while a snapshot is on its way",

@@ -212,6 +212,20 @@ class Faults:
         self._world.on_hand_over = deafen
         self._transfer(chance)
 
+    def _there_and_back(self, chance: random.Random, name: str, span_s: float) -> None:
+        """Leadership goes and comes back while what one follower says is held up."""
+        leader = self._world.leader()
+        if leader is None or leader.id == name:
+            return
+        self._hold(chance, name, leader.id, span_s)
+        self._later(0.03, self._order, leader, b"TRI.TRANSFER")
+        self._later(span_s * 0.6, self._back_to, leader.id)
+
+    def _back_to(self, name: str) -> None:
+        leader = self._world.leader()
+        if leader is not None and leader.id != name:
+            self._order(leader, b"TRI.TRANSFER", name.encode())
+
     def _snapshot(self, chance: random.Random, name: str) -> None:
         self._order(self._host(name, chance), b"TRI.SNAPSHOT")
 

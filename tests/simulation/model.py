@@ -122,6 +122,11 @@ class ModelState:
             self.unsure.add(command.add_float.key)
             return [ANY]
         touched = self._touched(command, str(name))
+        if not hasattr(self.keys, str(name)) and name != "put":
+            self.unsure |= touched  # no model: the replicas are only compared with each other
+            return [ANY]
+        if name == "insert" and command.insert.lease:
+            self.unsure.add(command.insert.key)
         if touched & self.unsure:
             self.unsure |= touched
             return [ANY] * (len(command.put.keys) if name == "put" else 1)

@@ -218,8 +218,12 @@ class Session:
         network.world.oracles.delivered(sender, to, message)
         if network.world.tracing:
             network.world.trace(f"{sender} -> {to} {told(message)}")
+        oracles = network.world.oracles
+        acked = oracles.acked(to, sender) if message[0] == wire.ACK else 0
         if not self._handle(end, sender, message):
             return
+        if message[0] == wire.ACK:
+            oracles.handled(sender, to, message, acked)
         if (
             network.repeats
             and message[0] in _REPEATABLE

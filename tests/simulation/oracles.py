@@ -191,6 +191,23 @@ class Oracles:
         elif kind == wire.STRANGER:
             self._world.count("a stranger was told so")
 
+    def acked(self, host_id: str, peer_id: str) -> int:
+        """What a leader takes for acknowledged by that peer."""
+        core = self._world.hosts[host_id].core
+        if core is None or not core.raft.is_leader():
+            return 0
+        follower = core.transport.leading._followers.get(peer_id)
+        return follower.acked_index if follower is not None else 0
+
+    def handled(self, sender: str, to: str, message: wire.Message, acked_before: int) -> None:
+        """An acknowledgement was dealt with: that of another term counts for nothing."""
+        core = self._world.hosts[to].core
+        if core is None or message[1] == core.raft.term() or not core.raft.is_leader():
+            return
+        self._world.count("an acknowledgement of an old term came")
+        if self.acked(to, sender) > acked_before:
+            self._say(f"{to} counts what {sender} acknowledged in term {message[1]}")
+
     def hung_up(self, sender: str, to: str, reason: str) -> None:
         """A node took a peer's message for impossible: no sound node sends such a thing."""
         self._say(f"{to} hangs up on {sender}: {reason}")

@@ -164,6 +164,7 @@ KINDS: dict[str, Any] = {
     "wipe": lambda c, n: (c.choice(n), c.random() < 0.5),
     "jump": lambda c, n: (_one(c, n), c.choice((-2000, -300, -50, 50, 300, 2000))),
     "transfer": lambda c, n: (),
+    "there_and_back": lambda c, n: (c.choice(n), _span(c)),
     "hand_over_deaf": lambda c, n: (_span(c),),
     "snapshot": lambda c, n: (_one(c, n),),
     "member": lambda c, n: (c.choice(n),),
@@ -183,6 +184,7 @@ _SWIZZLE = {
     "pause": 2,
     "transfer": 2,
     "hand_over_deaf": 1,
+    "there_and_back": 1,
     "snapshot": 1,
 }
 _DISK = {

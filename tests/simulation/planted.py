@@ -538,7 +538,11 @@ _FOUND: Sequence[Bug] = (
         "P7",
     ),
     Bug(
-        "acks of any term", "an old term's acknowledgement counts", _acks_of_any_term, defence="P9"
+        "acks of any term",
+        "an old term's acknowledgement counts",
+        _acks_of_any_term,
+        "swizzle",
+        "P9",
     ),
     Bug(
         "commit beyond what matches",
