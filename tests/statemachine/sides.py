@@ -273,7 +273,8 @@ class Side:
             return False  # Both are of one log, and this machine has been there by itself.
         if self.machine.get_many(KEYS) != [state.model.value(key) for key in KEYS]:
             return False
-        if any(moment.state.plain() == state.plain() for moment in self.moments):
+        seen = [(each.state.last, each.state.plain()) for each in self.moments]
+        if (state.last, state.plain()) in seen:
             return False  # Nobody could tell.
         self.installed(metadata, state, lineage)
         self.known = known
