@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from statemachine.job import Job
 from statemachine.fs import FileSystem
+from statemachine.job import Job
 
 __all__ = ["Gate", "GatedDisk"]
 
