@@ -1,4 +1,4 @@
-"""The files in packaging/ say what the program understands, and what their own tools accept.
+"""The files in configs/packaging/ say what the program understands, and what their own tools accept.
 
 Nothing is built or started here. hadolint and systemd-analyze judge where they are installed.
 """
@@ -18,7 +18,7 @@ from node.cli_parser import build_parser
 from node.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGING = ROOT / "packaging"
+PACKAGING = ROOT / "configs" / "packaging"
 
 
 @pytest.mark.parametrize("node_id", ["n1", "n2", "n3"])
