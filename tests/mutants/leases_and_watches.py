@@ -84,7 +84,8 @@ LEASES_AND_WATCHES = [
         _HISTORY,
         "between.get(key, previous)",
         "previous",
-        _TEST + "history.py::test_who_follows_has_what_the_store_has",
+        _TEST
+        + "history.py::test_a_key_that_is_written_twice_in_a_batch_has_its_first_value_between",
     ),
     Mutant(
         "an installed snapshot leaves the history as it was",

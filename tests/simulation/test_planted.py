@@ -30,7 +30,7 @@ SLOWER = {
     "snapshot acked early": "acknowledges",
     "goes on after a failure": "",
     "strangers admitted": "",
-    "matching entries truncated": "which is committed",
+    "matching entries truncated": "",
 }
 
 

@@ -71,6 +71,15 @@ def test_who_follows_has_what_the_store_has(data: st.DataObject) -> None:
         assert seen == dict(store.scan_prefix(b"")[0])
 
 
+def test_a_key_that_is_written_twice_in_a_batch_has_its_first_value_between() -> None:
+    store = watched()
+    assert store.history is not None
+    make.apply(store, make.put((b"a", b"0")))
+    make.apply(store, make.put((b"a", b"1"), (b"b", b"x"), (b"a", b"2")))
+    told = [event for run in store.history.since(2) for event in run.events()]
+    assert told == [(b"a", b"1", b"0"), (b"b", b"x", None), (b"a", b"2", b"1")]
+
+
 def test_the_oldest_revisions_go_whole() -> None:
     store = watched(entries_max=5, bytes_max=10_000)
     history = store.history
