@@ -1,4 +1,4 @@
-"""The files in configs/packaging/ say what the program understands, and what their own tools accept.
+"""What configs/packaging says is understood by the program, and accepted by its own tools.
 
 Nothing is built or started here. hadolint and systemd-analyze judge where they are installed.
 """

@@ -17,10 +17,10 @@ Proved by: tests/statemachine/test_machine_model.py
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,26 @@ __all__ = ["Gate", "GatedDisk"]
 PATIENCE_S: Final = 2.0
 _LOOK_S: Final = 0.0002
 _OWNER_LOOK_S: Final = 0.001
-_WAITS: Final = frozenset((Job.wait.__code__, Job.cancel.__code__))
+_standing: set[int] = set()
+"""Idents of the threads that are in Job.wait or Job.cancel."""
+
+
+def _noted(method: Callable[[Job[Any]], Any]) -> Callable[[Job[Any]], Any]:
+    @wraps(method)
+    def call(job: Job[Any]) -> Any:
+        ident = threading.get_ident()
+        _standing.add(ident)
+        try:
+            return method(job)
+        finally:
+            _standing.discard(ident)
+
+    return call
+
+
+# NB: looking at the owner's stack instead is unsafe: its frames are reused while they are read.
+for _name in ("wait", "cancel"):
+    setattr(Job, _name, _noted(getattr(Job, _name)))
 
 _CHANGES: Final = frozenset(
     ("open_log", "open_write", "write_new", "rename", "link", "unlink", "sync_dir", "make_dir")
@@ -69,12 +88,7 @@ class Gate:
 
     def _owner_waits(self) -> bool:
         """Whether the owner stands still until a background thread has ended."""
-        frame = sys._current_frames().get(self._owner.ident or 0)
-        while frame is not None:
-            if frame.f_code in _WAITS:
-                return True
-            frame = frame.f_back
-        return False
+        return self._owner.ident in _standing
 
     def let(self, count: int) -> None:
         """Let `count` changes pass and wait until the work is at the gate again, or at its end."""
