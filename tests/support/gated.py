@@ -7,12 +7,12 @@
 
 So a background checkpoint is cut into steps that a test (or hypothesis) puts between its own,
 and a crash between two of them is the same crash at every replay. For that nothing may depend on
-how fast a thread is: `let` waits until each job stands at a gate or has ended, and of two that stand
-there the first by name goes on.
+how fast a thread is: `let` waits until each job stands at a gate or has ended, and of two that
+stand there the first by name goes on.
 
-NB: the owner may wait for a job without the test's knowledge (a full segment waits for the next one).
-The gate is told so (`Job.wait`, `Job.cancel`) and lets that one thread pass, as the same call of the
-owner does at every replay. PATIENCE_S is only there so that nothing hangs.
+NB: the owner may wait for a job without the test's knowledge (a full segment waits for the next).
+The gate is told so (`Job.wait`, `Job.cancel`) and lets that one thread pass, as the same call of
+the owner does at every replay. PATIENCE_S is only there so that nothing hangs.
 
 Proved by: tests/statemachine/test_machine_model.py
 """
