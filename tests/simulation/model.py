@@ -42,6 +42,10 @@ class _Revised(Model):
         super().store(key, value, deadline)
         self.modified[key] = self.revision
 
+    def keep(self, key: bytes, value: bytes) -> None:
+        super().keep(key, value)
+        self.modified[key] = self.revision
+
     def revision_of(self, key: bytes) -> int:
         return self.modified.get(key, 0) if key in self.keys else 0
 
