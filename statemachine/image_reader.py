@@ -43,7 +43,6 @@ from statemachine.image import (
     IMAGE_VERSION_OLDEST,
     LEASES,
     META,
-    STEP_KEYS,
     Image,
 )
 from statemachine.layer import Columns
@@ -116,7 +115,7 @@ class _ImageReader:
         self._sha256_before = b""  # Of all before the footer, once that was read.
         self._values: dict[bytes, bytes] = {}
         self._created: dict[bytes, int] = {}
-        self._modified: list[int] = []
+        self._modified: dict[bytes, int] = {}
         self._deadlines: dict[bytes, int] = {}
         self._last_key: bytes | None = None
         self._grants: dict[int, Grant] = {}
@@ -145,22 +144,10 @@ class _ImageReader:
             raise self._corrupt("footer does not match what stands before it")
         if self._next_bytes != self._file.size_bytes:
             raise self._corrupt("there are bytes behind the footer")
-        modified = self._column(self._modified, check)
-        columns = Columns.of(self._values, modified, self._created, self._deadlines)
+        columns = Columns.of(self._values, self._modified, self._created, self._deadlines)
         grants = GrantParts(last_serial, self._grants)
         parts = StoreParts(columns, clock_ms, origins, grants, removals)
         return Image(last, runs, parts, self._next_bytes, self._sha256.digest())
-
-    def _column(self, numbers: list[int], check: Callable[[], None]) -> dict[bytes, int]:
-        # NB: a copy has its table at once; a dict that grows is copied whole again and again, and
-        # two of them would be half of the time of a load.
-        column: dict[bytes, Any] = self._values.copy()
-        keys = iter(self._values)
-        for start in range(0, len(numbers), STEP_KEYS):
-            check()
-            step = numbers[start : start + STEP_KEYS]
-            column.update(zip(islice(keys, len(step)), step, strict=True))
-        return column
 
     def close(self) -> None:
         """End the thread, if there is one."""
@@ -223,17 +210,20 @@ class _ImageReader:
             raise self._corrupt("columns of different lengths")
         if not set(map(type, chain(keys, values))) <= {bytes}:
             raise self._corrupt("a key or value is not bytes")
-        if not set(map(type, chain(created, modified, positions, deadlines))) <= {int}:
+        # Equal columns: one says it all, and is looked at in place of both.
+        made = [] if created == modified else created
+        if not set(map(type, chain(made, modified, positions, deadlines))) <= {int}:
             raise self._corrupt("a revision or deadline is not a number")
         placed = not positions or 0 <= min(positions) <= max(positions) < count
         if not placed or len(positions) != len(deadlines):
             raise self._corrupt("a deadline without a key")
         self._check_order(keys)
         self._values.update(zip(keys, values, strict=True))
-        if created != modified:
-            rows = zip(keys, created, modified, strict=True)
-            self._created.update((key, made) for key, made, last in rows if made != last)
-        self._modified += modified
+        # Now, while a cache holds the keys: later it is half as fast.
+        self._modified.update(zip(keys, modified, strict=True))
+        if made:
+            rows = zip(keys, made, modified, strict=True)
+            self._created.update((key, first) for key, first, last in rows if first != last)
         self._deadlines.update(zip(map(keys.__getitem__, positions), deadlines, strict=True))
 
     def _check_order(self, keys: list[bytes]) -> None:
