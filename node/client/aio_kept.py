@@ -11,7 +11,7 @@ import secrets
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from node.client.held import Held, Lost
+from node.client.held import Holding
 from node.client.protocols import Protocol, Word, acquire, grant, keep_alive, release, renew
 from node.errors import KVError, OutcomeUnknown, Rejected, Unavailable
 
@@ -21,31 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "Lock"]
 
 
-class _Kept:
+class _Kept(Holding):
     """See node.client.kept.Kept."""
 
     def __init__(self, store: Store, ttl_s: float) -> None:
+        super().__init__(ttl_s, store.now_s)
         self._store = store
         self._line = store.line()
-        self._ttl_ms = max(1, round(ttl_s * 1000))
-        self._every_s = ttl_s / 3
-        self._held = Held(ttl_s, store.now_s)
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether it is certainly ours now, by our clock alone."""
-        return self._held.is_held
-
-    @property
-    def left_s(self) -> float:
-        """For how long at least, if nothing renews it."""
-        return self._held.left_s
-
-    def check(self) -> None:
-        """Raises: Lost: it is not, or may not be, ours any more."""
-        if not self._held.is_held:
-            raise Lost("its time to live is over, or somebody else has it")
 
     def _keep(self, asked_s: float) -> None:
         self._held.renewed(asked_s)

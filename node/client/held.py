@@ -19,7 +19,7 @@ from typing import Final
 
 from node.errors import KVError
 
-__all__ = ["Held", "Lost"]
+__all__ = ["Held", "Holding", "Lost"]
 
 DRIFT: Final = 0.01
 """Our seconds may be longer than the leader's by this much."""
@@ -60,3 +60,27 @@ class Held:
     def until_s(self) -> float:
         """On the clock that was handed in."""
         return self._until_s
+
+
+class Holding:
+    """What locks and leases have in common, whether a thread keeps them or a task."""
+
+    def __init__(self, ttl_s: float, now_s: Callable[[], float]) -> None:
+        self._ttl_ms = max(1, round(ttl_s * 1000))
+        self._every_s = ttl_s / 3
+        self._held = Held(ttl_s, now_s)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is certainly ours now, by our clock alone."""
+        return self._held.is_held
+
+    @property
+    def left_s(self) -> float:
+        """For how long at least, if nothing renews it."""
+        return self._held.left_s
+
+    def check(self) -> None:
+        """Raises: Lost: it is not, or may not be, ours any more."""
+        if not self._held.is_held:
+            raise Lost("its time to live is over, or somebody else has it")

@@ -17,7 +17,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from node.client.held import Held, Lost
+from node.client.held import Holding
 from node.client.protocols import Protocol, Word, acquire, grant, keep_alive, release, renew
 from node.errors import KVError, OutcomeUnknown, Rejected, Unavailable
 
@@ -27,32 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "Lease", "Lock"]
 
 
-class Kept:
+class Kept(Holding):
     """Something with a time to live, kept by a thread of its own while it is open."""
 
     def __init__(self, store: Store, ttl_s: float) -> None:
+        super().__init__(ttl_s, store.now_s)
         self._store = store
         self._line = store.line()
-        self._ttl_ms = max(1, round(ttl_s * 1000))
-        self._every_s = ttl_s / 3
-        self._held = Held(ttl_s, store.now_s)
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether it is certainly ours now, by our clock alone."""
-        return self._held.is_held
-
-    @property
-    def left_s(self) -> float:
-        """For how long at least, if nothing renews it."""
-        return self._held.left_s
-
-    def check(self) -> None:
-        """Raises: Lost: it is not, or may not be, ours any more."""
-        if not self._held.is_held:
-            raise Lost("its time to live is over, or somebody else has it")
 
     def _keep(self) -> None:
         self._thread = threading.Thread(target=self._keep_on, name="trimaran-keep", daemon=True)
