@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import hiredis
 import pytest
 
 from node.commands import COMMANDS
 from node.connection import Frontend
 from tests.support.fake_service import Client, FakeService, config
+from tests.support.listener import Listener
 
 
 @pytest.fixture
@@ -22,24 +22,12 @@ def frontend(service: FakeService) -> Frontend:
     return Frontend(service, config(), COMMANDS)
 
 
-class Cache(Client):
+class Cache(Listener):
     """A client that keeps what it is told."""
 
-    def __init__(self, frontend: Frontend, protocol: int = 3) -> None:
-        assert isinstance(frontend.backend, FakeService)
-        super().__init__(frontend.backend, frontend)
-        self.reader = hiredis.Reader(replyError=str)
-        if protocol == 3:
-            self.run("HELLO", 3)
-
-    def ask(self, *arguments: bytes | str | int) -> Any:
-        self.reader.feed(self.run(*arguments))
-        return self.reader.gets()
-
     def told(self) -> list[Any]:
-        self.reader.feed(self.take())
         found = []
-        while (frame := self.reader.gets()) is not False:
+        for frame in self.frames():
             assert frame[0] == b"invalidate"
             found.append(frame[1])
         return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import hiredis
 import pytest
 
 from node.commands import COMMANDS
@@ -15,6 +14,7 @@ from node.config import HistorySection
 from node.connection import Frontend
 from statemachine.history import HistoryConfig
 from tests.support.fake_service import Client, FakeService, config, wire
+from tests.support.listener import Listener
 
 
 @pytest.fixture
@@ -27,26 +27,13 @@ def frontend(service: FakeService) -> Frontend:
     return Frontend(service, config(history=HistorySection(progress_ms=1000)), COMMANDS)
 
 
-class Watcher(Client):
+class Watcher(Listener):
     """A client that keeps what it is told."""
-
-    def __init__(self, frontend: Frontend, protocol: int = 3) -> None:
-        assert isinstance(frontend.backend, FakeService)
-        super().__init__(frontend.backend, frontend)
-        self.reader = hiredis.Reader(replyError=str)
-        if protocol == 3:
-            self.run("HELLO", 3)
-
-    def ask(self, *arguments: bytes | str | int) -> Any:
-        """The first thing that is said."""
-        self.reader.feed(self.run(*arguments))
-        return self.reader.gets()
 
     def told(self) -> list[Any]:
         """Frames since the last call, without their first word."""
-        self.reader.feed(self.take())
         found = []
-        while (frame := self.reader.gets()) is not False:
+        for frame in self.frames():
             assert isinstance(frame, list), frame
             found.append(frame[1:] if frame[0] == b"tri.watch" else frame)
         return found
