@@ -14,14 +14,11 @@ Proved by: tests/statemachine/test_image.py, tests/statemachine/test_damaged_byt
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from operator import lt
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any
 
 import google_crc32c
 import msgpack
@@ -30,6 +27,7 @@ from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Unsupported
 from statemachine.fs import ReadFile
 from statemachine.grants import Grant, GrantParts
+from statemachine.hashing import Sha256Beside
 from statemachine.image import (
     BLOCK,
     BODY_BYTES_MAX,
@@ -52,51 +50,8 @@ from statemachine.store import StoreParts
 
 __all__ = ["read_image"]
 
-_THREAD_BYTES_MIN: Final = 1024 * 1024
-"""Below this a thread costs more than it saves."""
-
-
 _Meta = tuple[list[tuple[int, int]], dict[bytes, tuple[int, int]], int, RemovalParts]
 """Term runs, origins, the last serial of a lease, removals."""
-
-
-class _Sha256:
-    """A running SHA-256, in a thread of its own if asked for."""
-
-    def __init__(self, *, threaded: bool) -> None:
-        self._sha256 = hashlib.sha256()
-        self._queue: SimpleQueue[tuple[bytes, ...] | None] = SimpleQueue()
-        self._thread = None
-        if threaded:
-            self._thread = threading.Thread(target=self._work, name="trimaran-sha256", daemon=True)
-            self._thread.start()
-
-    def _work(self) -> None:
-        while (parts := self._queue.get()) is not None:
-            self._hash(parts)
-
-    def _hash(self, parts: tuple[bytes, ...]) -> None:
-        for part in parts:
-            self._sha256.update(part)
-
-    def update(self, *parts: bytes) -> None:
-        """More bytes."""
-        if self._thread is not None:
-            self._queue.put(parts)
-        else:
-            self._hash(parts)
-
-    def digest(self) -> bytes:
-        """Of all so far. What follows is hashed by the caller's thread."""
-        self.close()
-        return self._sha256.digest()
-
-    def close(self) -> None:
-        """End the thread. Closing twice is harmless."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
 
 
 def read_image(path: Path, file: ReadFile, check: Callable[[], None] = lambda: None) -> Image:
@@ -124,7 +79,7 @@ class _ImageReader:
         self._file = file
         self._offset_bytes = 0  # Of the part that is being read: what an error names.
         self._next_bytes = 0
-        self._sha256 = _Sha256(threaded=file.size_bytes >= _THREAD_BYTES_MIN)
+        self._sha256 = Sha256Beside(file.size_bytes)
         self._sha256_before = b""  # Of all before the footer, once that was read.
         self._keys: list[bytes] = []
         self._values: list[bytes] = []

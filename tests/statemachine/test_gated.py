@@ -1,4 +1,4 @@
-"""support/gated.py: background work takes the steps that it is let take, however fast a thread is."""
+"""support/gated.py: background work takes the steps that it is let take, and no others."""
 
 from __future__ import annotations
 
