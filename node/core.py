@@ -9,7 +9,7 @@ Who calls whom when something happens:
 
     a peer's message   introductions, transport.receive, then journal.flush  (links.received)
     another roster     raft, transport, journal, links: whom they count and talk to (_on_members)
-    journal synced     transport.on_durable, then a tick
+    journal synced     transport.on_durable; a tick if that lets something be committed
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
     role, leader, term expiry, batches, reads, transfer, changes, snapshots .on_change
@@ -255,6 +255,7 @@ class Core:
             heartbeat_s=config.raft.heartbeat_ms / 1000,
             send_buffer_bytes_max=config.peer.send_buffer_bytes_max,
             monotonic=clock.monotonic,
+            call_later=self._later,
             log=self.log,
         )
         self.raft = Raft(
@@ -520,6 +521,9 @@ class Core:
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, work)
 
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, self._guard, work)
+
     def _soon_threadsafe(self, work: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(self._guard, work, *arguments)
 
@@ -537,7 +541,9 @@ class Core:
     def _on_durable(self) -> None:
         if self._started:
             self._guard(self.transport.on_durable)
-            self.raft.kick()
+            # Alone: nobody's acknowledgement says that there is more.
+            if self.raft.has_to_apply() or not self.raft.peer_ids:
+                self.raft.kick()
 
     def _on_saved(self) -> None:
         """members.json is durable: let go what waited for it."""

@@ -194,15 +194,14 @@ def test_a_full_disk_takes_no_write_and_still_syncs_and_removes() -> None:
 
 def test_a_world_puts_everything_back(tmp_path: Path) -> None:
     """What is replaced for a world is replaced for as long as it lasts."""
-    import pysyncobj.node
-
     import node.app
     import node.core
+    import node.transport
 
     before = (node.core.Links, node.core.FileJournal, node.app.Server, node.app.Core)
-    hashed = pysyncobj.node.Node.__hash__
+    hashed = node.transport.Peer.__hash__
     with World(Plan.of(1, "calm"), tmp_path) as world:
         assert node.core.Links != before[0]
         assert isinstance(Client(world, 1).chance, random.Random)
     assert (node.core.Links, node.core.FileJournal, node.app.Server, node.app.Core) == before
-    assert pysyncobj.node.Node.__hash__ is hashed
+    assert node.transport.Peer.__hash__ is hashed

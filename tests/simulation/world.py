@@ -179,7 +179,7 @@ class World:
             mock.patch("node.identity.secrets", _Secrets(names)),
             mock.patch("pysyncobj.syncobj.monotonicTime", self._monotonic),
             mock.patch("pysyncobj.syncobj.random", chance),
-            mock.patch("pysyncobj.node.Node.__hash__", _node_hash),
+            mock.patch("node.transport.Peer.__hash__", _node_hash),
         ]
 
     def __enter__(self) -> Self:
