@@ -189,7 +189,7 @@ ROWS: Final[tuple[Row, ...]] = (
      "Reads the whole state at one revision, as an image, in pieces."),
     ("tri.consistency", -1, _LOCAL, _ANYTIME, _NONE, "0.1.0", "trimaran", trimaran.consistency,
      "Sets how fresh reads are: linearizable, lease or eventual."),
-    ("tri.get", 2, _READ, "readonly fast no_multi", _ONE, "0.1.0", "trimaran", trimaran.get,
+    ("tri.get", 2, _READ, "readonly fast", _ONE, "0.1.0", "trimaran", trimaran.get,
      "Returns value, created and modified revision, deadline in ms or -1, lease id or 0."),
     ("tri.lease", -2, _LOCAL, "", _NONE, "0.3.0", "trimaran", None,
      "Commands about leases that hold many keys."),
