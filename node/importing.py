@@ -25,13 +25,13 @@ Proved by: tests/node/test_importing.py, tests/cluster/test_backup.py
 from __future__ import annotations
 
 import heapq
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Final
 
 from node.client import Client
+from node.clock import Clock
 from node.config_members import Address
 from node.errors import NotLeader, OutcomeUnknown, Rejected, Unavailable
 from node.transcript import LeaseRow, Row
@@ -61,7 +61,12 @@ class Imported:
 
 
 def import_rows(
-    rows: Iterable[LeaseRow | Row], addresses: Sequence[Address], password: str, *, keep: bool
+    rows: Iterable[LeaseRow | Row],
+    addresses: Sequence[Address],
+    password: str,
+    *,
+    keep: bool,
+    clock: Clock | None = None,
 ) -> Imported:
     """Write all rows.
 
@@ -71,7 +76,7 @@ def import_rows(
     """
     done = Imported()
     writer = _Writer(addresses, password)
-    leases = _Leases(writer, done.renamed)
+    leases = _Leases(writer, clock or Clock(), done.renamed)
     try:
         for group in _groups(rows, leases):
             commands = [leases.command(row, keep=keep) for row in group]
@@ -116,8 +121,9 @@ def _groups(rows: Iterable[LeaseRow | Row], leases: _Leases) -> Iterator[list[Ro
 class _Leases:
     """The leases of the transcript, and what they are called here."""
 
-    def __init__(self, writer: _Writer, renamed: dict[int, int]) -> None:
+    def __init__(self, writer: _Writer, clock: Clock, renamed: dict[int, int]) -> None:
         self._writer = writer
+        self._clock = clock
         self._renamed = renamed
         self._here: dict[int, int] = {}
         self._due: list[tuple[float, int, int]] = []
@@ -125,7 +131,7 @@ class _Leases:
 
     def grant(self, row: LeaseRow) -> None:
         """Make it, unless its time is over."""
-        if row.deadline_ms <= time.time() * 1000:
+        if row.deadline_ms <= self._clock.wall_ms():
             return
         self.keep_alive()
         grant: _Command = ["TRI.LEASE", "GRANT", row.ttl_ms]
@@ -140,7 +146,7 @@ class _Leases:
         self._plan(self._here[row.id], row.ttl_ms)
 
     def _plan(self, here: int, ttl_ms: int) -> None:
-        due_s = time.monotonic() + ttl_ms / 1000 / _KEEP_PARTS
+        due_s = self._clock.monotonic() + ttl_ms / 1000 / _KEEP_PARTS
         heapq.heappush(self._due, (due_s, here, ttl_ms))
 
     def command(self, row: Row, *, keep: bool) -> _Command | None:
@@ -160,7 +166,7 @@ class _Leases:
 
         Raises: Rejected: NOLEASE: one has ended.
         """
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         turn: list[tuple[int, int]] = []
         while self._due and self._due[0][0] <= now_s:
             _, here, ttl_ms = heapq.heappop(self._due)

@@ -5,18 +5,33 @@ Method: a writer that answers from a script of what a node would say.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from node import importing
+from node.clock import Clock
 from node.errors import Rejected
 from node.importing import import_rows
 from node.transcript import LeaseRow, Row
 
-LATER_MS = int(time.time() * 1000) + 60_000
+LATER_MS = 60_000
+
+
+class Hasty(Clock):
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def wall_ms(self) -> int:
+        return 2_000
+
+    def monotonic(self) -> float:
+        self.now_s += 1
+        return self.now_s
 
 
 class Store:
@@ -76,14 +91,14 @@ def test_a_lease_has_its_id_or_a_new_one_where_a_stranger_has_it(store: Store) -
         Row(b"b", b"v", LATER_MS, 7),
         Row(b"c", b"v"),
     ]
-    done = import_rows(rows, [], "", keep=False)
+    done = import_rows(rows, [], "", keep=False, clock=Hasty())
     assert store.keys == {b"a": 5, b"b": 100, b"c": None}
     assert (done.written, done.left_out, done.renamed) == (3, 0, {7: 100})
 
 
 def test_what_hung_on_a_lease_whose_time_is_over_is_left_out(store: Store) -> None:
     rows = [LeaseRow(5, 10, 1_000), Row(b"a", b"v", 1_000, 5), Row(b"b", b"v")]
-    done = import_rows(rows, [], "", keep=False)
+    done = import_rows(rows, [], "", keep=False, clock=Hasty())
     assert (store.keys, store.leases) == ({b"b": None}, {7})
     assert (done.written, done.left_out) == (1, 1)
 
@@ -96,19 +111,14 @@ def test_a_lease_that_ends_on_the_way_costs_its_own_keys_alone(store: Store) -> 
         Row(b"a", b"v", LATER_MS, 5),
         Row(b"b", b"v", LATER_MS, 6),
     ]
-    done = import_rows(rows, [], "", keep=False)
+    done = import_rows(rows, [], "", keep=False, clock=Hasty())
     assert store.keys == {b"b": 6}
     assert (done.written, done.left_out) == (1, 1)
 
 
-def test_leases_are_kept_alive_while_it_goes_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_s = iter(range(1_000))
-    monkeypatch.setattr(importing.time, "monotonic", lambda: float(next(now_s)))
+def test_leases_are_kept_alive_while_it_goes_on(store: Store) -> None:
     keys = [Row(b"%d" % number, b"v", LATER_MS, 5) for number in range(2_000)]
-    import_rows(
-        [LeaseRow(5, 3_000, LATER_MS), LeaseRow(6, 60_000, LATER_MS), *keys], [], "", keep=False
-    )
+    rows = [LeaseRow(5, 3_000, LATER_MS), LeaseRow(6, 600_000, LATER_MS), *keys]
+    import_rows(rows, [], "", keep=False, clock=Hasty())
     assert store.kept.count(5) >= 3
     assert 6 not in store.kept
