@@ -245,7 +245,10 @@ class _Protocol(asyncio.Protocol):
             return
         self._linger = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
         if stream.can_write_eof():
-            stream.write_eof()
+            try:
+                stream.write_eof()
+            except OSError:  # the client left by a reset, which asyncio has not seen yet
+                stream.abort()
         else:  # TLS has no half-closed connections: what was written is sent, then all ends.
             stream.close()
 
