@@ -238,6 +238,21 @@ def _strangers_admitted() -> Sequence[Any]:
     ]
 
 
+def _elder_seat_taken() -> Sequence[Any]:
+    """As it was before seed 2291: and who was to leave stays, without its clients."""
+    real = node.core.Core._on_members
+
+    def on_members(self: node.core.Core) -> None:
+        if not self.membership.is_waiting:
+            self._leaving_until_s = None
+        real(self)
+
+    return [
+        _put(Membership, "_has_us", lambda self, roster: roster.has(self.node_id)),
+        _put(node.core.Core, "_on_members", on_members),
+    ]
+
+
 def _no_read_index() -> Sequence[Any]:
     def read(self: Reads, level: Any, waiter: Any) -> None:
         waiter.ready()
@@ -576,6 +591,12 @@ _FOUND: Sequence[Bug] = (
     Bug("higher terms unheard", "a deposed leader stays", _higher_term_unheard, "swizzle", "P18"),
     Bug("votes counted twice", "no memory of who voted", _votes_counted_twice, defence="P19"),
     Bug("strangers admitted", "a wiped node takes part", _strangers_admitted, defence="P20"),
+    Bug(
+        "an elder's seat is taken",
+        "a new directory believes an old roster about itself",
+        _elder_seat_taken,
+        defence="seed 2291",
+    ),
     Bug("no ReadIndex", "linearizable reads from memory", _no_read_index, "swizzle", "P27"),
     Bug("reads before its own term", "an old commit index", _reads_before_own_term, defence="P27"),
     Bug("a read round of one", "nobody has to echo", _read_round_of_one, "swizzle", "P27"),
