@@ -12,15 +12,20 @@ Proved by: tests/simulation/test_planted.py, scripts/simulate --planted
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from pysyncobj import syncobj
+
 import node.core
 from node import wire
 from node.batches import Batches
 from node.elections import Elections
+from node.entry import KIND_BATCH, NOOP_COMMAND, wrap
+from node.errors import Fatal
 from node.following import Following
 from node.introductions import Introductions
 from node.journal import FileJournal
@@ -32,7 +37,9 @@ from node.reads import Reads
 from node.snapshots import Snapshots
 from node.transport import FencedTransport
 from statemachine import FileStateMachine, checkpoint, recovery, rules_keys, rules_strings
-from statemachine.errors import DiskFailed
+from statemachine.commands import stamp
+from statemachine.errors import Corrupt, DiskFailed
+from statemachine.fs import TEMPORARY_SUFFIX
 from statemachine.keyspace import Keyspace
 from statemachine.store import DUPLICATE, Store
 from statemachine.wal import Wal
@@ -338,6 +345,131 @@ def _half_is_enough() -> Sequence[Any]:
     return [_put(Membership, "is_majority", is_majority)]
 
 
+def _callback_raises() -> Sequence[Any]:
+    real = Replica._applyCommand
+
+    def apply_command(self: Replica, command: bytes, callback: Any, *rest: Any) -> None:
+        def told(*_: Any) -> None:
+            raise ValueError("a callback that raises")
+
+        real(self, command, told, *rest)
+
+    return [_put(Replica, "_applyCommand", apply_command)]
+
+
+def _version_entries() -> Sequence[Any]:
+    """What a no-op is applied as: a version that PySyncObj does not know."""
+    real = Replica._SyncObj__doApplyCommand
+    unknown = b"\x03" + pickle.dumps(1_000)
+    assert unknown[0] == syncobj._COMMAND_TYPE.VERSION
+
+    def apply_command(self: Replica, command: bytes) -> Any:
+        return real(self, unknown if command == NOOP_COMMAND else command)
+
+    return [_put(Replica, "_SyncObj__doApplyCommand", apply_command)]
+
+
+def _followers_propose() -> Sequence[Any]:
+    """PySyncObj is to forward what a follower is given."""
+
+    def propose(self: Raft, batch: bytes) -> bool:
+        clock = self._leader_clock
+        now_ms = max(self.machine.clock_ms, clock.now_ms() if clock is not None else 0)
+        self._replica._applyCommand(wrap(KIND_BATCH, stamp(batch, now_ms)), None)
+        self._replica._checkCommandsToApply()
+        self.journal.flush()
+        return True
+
+    return [_put(Raft, "propose", propose)]
+
+
+def _in_flight_again() -> Sequence[Any]:
+    """What PySyncObj sends again is not taken out."""
+    real = Leading.send_append
+
+    def send_append(self: Leading, peer_id: str, message: dict[str, Any]) -> bool:
+        follower = self._followers.get(peer_id)
+        if follower is not None and 0 < follower.acked_index < follower.sent_index:
+            follower.sent_index = follower.acked_index
+        return real(self, peer_id, message)
+
+    return [_put(Leading, "send_append", send_append)]
+
+
+def _entries_in_pieces() -> Sequence[Any]:
+    import node.raft
+
+    real = node.raft.SyncObjConf
+
+    def conf(**options: Any) -> Any:
+        return real(**{**options, "appendEntriesBatchSizeBytes": 200})
+
+    return [_put(node.raft, "SyncObjConf", conf)]
+
+
+def _goes_on_empty() -> Sequence[Any]:
+    """What cannot be read at boot is taken for nothing."""
+    real, real_align = recovery.recover, node.core.align
+
+    def recover(disk: Any, paths: Any, *rest: Any) -> Any:
+        try:
+            return real(disk, paths, *rest)
+        except Corrupt:
+            for directory in (paths.wal, paths.checkpoints):
+                for name in disk.list_dir(directory):
+                    disk.unlink(directory / name)
+            return real(disk, paths, *rest)
+
+    def align(journal: FileJournal, machine: FileStateMachine, log: Any) -> None:
+        with contextlib.suppress(Fatal):
+            real_align(journal, machine, log)
+
+    return [mock.patch("statemachine.machine.recover", recover), _put(node.core, "align", align)]
+
+
+def _leftovers_used() -> Sequence[Any]:
+    def remove(disk: Any, directory: Any, removed: list[str]) -> None:
+        for name in disk.list_dir(directory):
+            if name.endswith(TEMPORARY_SUFFIX):
+                disk.rename(directory / name, directory / name.removesuffix(TEMPORARY_SUFFIX))
+
+    return [_put(recovery, "_remove_temporary", remove)]
+
+
+def _leads_for_half_a_minute() -> Sequence[Any]:
+    real = Raft.__init__
+
+    def init(self: Raft, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **{**options, "fallback_s": 30.0})
+
+    return [_put(Raft, "__init__", init)]
+
+
+def _no_flow_control() -> Sequence[Any]:
+    real = Leading.send_append
+
+    def send_append(self: Leading, peer_id: str, message: dict[str, Any]) -> bool:
+        self._send_buffer_bytes_max = 1 << 40
+        return real(self, peer_id, message)
+
+    return [_put(Leading, "send_append", send_append)]
+
+
+def _stands_after_a_block() -> Sequence[Any]:
+    """What fell due in a long pause is an election, before the waiting heartbeats are read."""
+    real = Elections.tick
+
+    def tick(self: Elections) -> None:
+        now_s = self._monotonic()
+        waited_s, self._ticked_s = now_s - getattr(self, "_ticked_s", now_s), now_s  # type: ignore[attr-defined]
+        if waited_s > self._min_s and self._quorum.am_voter and not self._electorate.is_leader():
+            self._electorate.stand()
+        else:
+            real(self)
+
+    return [_put(Elections, "tick", tick)]
+
+
 def _leads_alone_early() -> Sequence[Any]:
     return [_put(Raft, "_may_stand_alone", lambda self: True)]
 
@@ -461,16 +593,21 @@ def _half_transactions() -> Sequence[Any]:
 
 def _reads_delete() -> Sequence[Any]:
     """A read removes what is due by the replica's own idea of it."""
-    real = Keyspace.get
 
-    def get(self: Keyspace, key: bytes) -> bytes | None:
-        value = real(self, key)
-        deadline_ms = self._records.deadline_ms(key)
-        if deadline_ms is not None and deadline_ms - self.clock_ms < 20:
-            self.remove(key)
-        return value
+    def choose_get(self: Keyspace) -> None:
+        def get(key: bytes) -> bytes | None:
+            value = self._get_due(key)
+            deadline_ms = self._records.deadline_ms(key)
+            if deadline_ms is not None and deadline_ms - self.clock_ms < 300:
+                self.remove(key)
+            return value
 
-    return [_put(Keyspace, "get", get)]
+        self.get = get  # type: ignore[method-assign]
+
+    def get_many(self: Keyspace, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    return [_put(Keyspace, "_choose_get", choose_get), _put(Keyspace, "get_many", get_many)]
 
 
 def _true(*_: Any) -> bool:
@@ -514,8 +651,6 @@ def _failed_sync_ignored() -> Sequence[Any]:
 
 
 def _rename_not_synced() -> Sequence[Any]:
-    from statemachine.fs import TEMPORARY_SUFFIX
-
     def replace(disk: Any, path: Any, chunks: Any) -> None:
         temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
         disk.write_new(temporary, chunks)
@@ -631,6 +766,16 @@ _FOUND: Sequence[Bug] = (
         "disk",
         "P20",
     ),
+    Bug("a callback raises", "handed to PySyncObj with each batch", _callback_raises, defence="P2"),
+    Bug("version entries", "one that PySyncObj does not know", _version_entries, defence="P3"),
+    Bug("followers propose", "and PySyncObj forwards", _followers_propose, defence="P5"),
+    Bug("sent again in flight", "after each acknowledgement", _in_flight_again, defence="P6"),
+    Bug("entries in pieces", "larger than PySyncObj's limit", _entries_in_pieces, defence="P10"),
+    Bug("goes on empty", "when its state does not load", _goes_on_empty, defence="P12"),
+    Bug("leftovers are used", "of a checkpoint or a segment", _leftovers_used, defence="P23"),
+    Bug("leads on without answers", "for 30 s", _leads_for_half_a_minute, "swizzle", "P24"),
+    Bug("no flow control", "behind a full send buffer", _no_flow_control, "swizzle", "P25"),
+    Bug("stands after a block", "at once", _stands_after_a_block, "swizzle", "P26"),
     # The state machine.
     Bug("sm: no dedup", "a batch sent again is applied again", _no_dedup),
     Bug("sm: old epochs admitted", "what a dead process sent is applied", _old_epochs_admitted),
