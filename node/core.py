@@ -210,6 +210,7 @@ class Core:
             on_change=self._on_members,
             on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
+            is_joined=self.identity.joined,
             settled_index=self.machine.last_applied.index,
             do=self._members_worker.do,
             on_saved=self._on_saved,
@@ -574,10 +575,10 @@ class Core:
         readers = roster.learners | (self.changes.parting & linked.keys())
         self.transport.reconfigure(linked, (roster.voters | readers) - {me})
         self.raft.reconfigure(roster.voters, readers)
-        if not self.membership.is_waiting:
-            self._leaving_until_s = self.batches.leaving = None
-        elif self.batches.leaving is None and self._leaving_until_s is None:
-            self.batches.leaving = f"{me} is no member of the cluster"
+        # NB: who was removed, and is seated again, ends all the same: his clients were let go of.
+        if self._leaving_until_s is None:
+            is_waiting = self.membership.is_waiting
+            self.batches.leaving = f"{me} is no member of the cluster" if is_waiting else None
         for peer_id in self.links.members.keys() - linked.keys():
             self.links.remove_peer(peer_id)
         for member in linked.values():
