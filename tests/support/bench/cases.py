@@ -25,6 +25,8 @@ class Settings:
     value_bytes: int = 256
     under: str = ""
     """Words before the generator's own: `taskset -c 1`, or a lock."""
+    calm: float = 0.0
+    """Measured again while others use more than so much of a core; of TRIES the calmest counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

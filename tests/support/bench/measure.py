@@ -23,6 +23,7 @@ from tests.support.bench.tools import PROGRAMS
 
 __all__ = ["fill", "generator", "measure"]
 
+TRIES = 4
 _LATEST_S = 900.0
 """Beyond what was asked for: others may hold the lock of Settings.under for long."""
 
@@ -48,6 +49,12 @@ def measure(system: System, case: Case, settings: Settings, rate: float = 0.0) -
     }
     words |= {"rate": rate, "seconds": settings.seconds, "pids": system.pids}
     words |= {"clients": case.clients, "pipeline": case.pipeline}
+    found = _ask(by, system, settings, words, shlex.split(settings.under))
+    for _ in range(TRIES - 1):
+        if not settings.calm or not found["cpu_others"] or found["cpu_others"] <= settings.calm:
+            break
+        again = _ask(by, system, settings, words, shlex.split(settings.under))
+        found = min(found, again, key=lambda each: float(each["cpu_others"]))
     return {
         "system": system.name,
         "case": case.name,
@@ -55,7 +62,7 @@ def measure(system: System, case: Case, settings: Settings, rate: float = 0.0) -
         "clients": case.clients,
         "pipeline": case.pipeline,
         "rate": rate,
-        **_ask(by, system, settings, words, shlex.split(settings.under)),
+        **found,
     }
 
 

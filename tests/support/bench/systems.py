@@ -194,9 +194,19 @@ def _trimaran(stack: ExitStack, directory: Path, ours: Ours) -> System:
     servers = [(each.host, each.port) for each in members]
     place = cluster.nodes.index(cluster.leader())
     pids = [node.process.pid for node in cluster.nodes if node.process is not None]
+    pids += [each for pid in pids for each in _children(pid)]  # client.workers
     version = _version(sys.executable, "-m", "node", "--version")
     promise = f"fsynced by {ours.nodes // 2 + 1} of {ours.nodes}"
     return System("trimaran", "resp", servers, pids, version, promise, place, cluster)
+
+
+def _children(pid: int) -> list[int]:
+    """Of its first thread."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return list(map(int, text.split()))
 
 
 def slow_down(system: System, sync_delay_ms: int) -> None:

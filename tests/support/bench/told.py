@@ -24,6 +24,7 @@ def row_text(row: dict[str, Any]) -> str:
     """One figure on one line."""
     tail = f"p99.9 {row['p99_9_ms']:8.2f}  " if row["p99_9_ms"] is not None else " " * 16
     cores = "+".join(f"{each:.2f}" for each in row["cpu_per_node"])
+    cores += f" ({row['cpu_others']:.2f} others)" if row.get("cpu_others") else ""
     refused = f"  {row['refused']} REFUSED" if row["refused"] else ""
     return (
         f"{row['system']:9} {_place(row):44} {row['ops_s']:>9,.0f}/s  p50 {row['p50_ms']:8.3f}  "

@@ -22,12 +22,10 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +60,6 @@ def shares(clients: int, servers: int) -> list[int]:
 
 def _together(commands: Sequence[Sequence[str]], meter: Meter) -> tuple[list[str], dict[str, Any]]:
     """What they printed, and what it cost while the first until the last of them ran."""
-    before, begun_s = _children_s(), time.perf_counter()
     meter.begin()
     running = [
         subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -70,16 +67,10 @@ def _together(commands: Sequence[Sequence[str]], meter: Meter) -> tuple[list[str
     ]
     said = [each.communicate()[0] for each in running]
     told = meter.told()
-    told["cpu_generator"] = round((_children_s() - before) / (time.perf_counter() - begun_s), 3)
     for process, text in zip(running, said, strict=True):
         if process.returncode:
             raise RuntimeError(f"{process.args!r}: {text[-300:]}")
     return said, told
-
-
-def _children_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _redis_benchmark(load: Load, clients: Sequence[int]) -> dict[str, Any]:
