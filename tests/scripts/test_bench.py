@@ -24,13 +24,14 @@ import redis
 
 from tests.scripts.load import SCRIPTS
 from tests.support.bench import systems, tools
+from tests.support.bench.bulk import write_bulk
 from tests.support.bench.cases import CASES, Case, Settings
 from tests.support.bench.charts import cases_chart, series_chart, sweep_chart
 from tests.support.bench.footprint import goal_text
 from tests.support.bench.load import Load, drive, fill, percentiles
 from tests.support.bench.long import drift
 from tests.support.bench.meter import Meter
-from tests.support.bench.sweeps import SWEEPS, cases_at, points, write_bulk
+from tests.support.bench.sweeps import SWEEPS, cases_at, points
 from tests.support.bench.systems import Ours
 from tests.support.bench.told import compare, medians, ratios, row_text, table
 from tests.support.bench.wires import EtcdWire, NatsWire, RespWire, Wire
@@ -324,6 +325,7 @@ def test_redis_benchmark_and_the_python_generator_mean_the_same_keys(tmp_path: P
         fill(load)
         found = tools.drive(Load(**{**vars(load), "test": "get", "clients": 4, "pipeline": 2}))
         tools.drive(load)
+        write_bulk(server, 50, 8, "key:")  # the same keys again
         write_bulk(server, 1_000, 10)
         with redis.Redis(*server) as client:
             assert client.dbsize() == 50 + 1_000

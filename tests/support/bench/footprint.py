@@ -24,8 +24,8 @@ from typing import Any, Final
 
 import redis
 
+from tests.support.bench.bulk import write_bulk
 from tests.support.bench.meter import Meter
-from tests.support.bench.sweeps import write_bulk
 from tests.support.bench.systems import System
 from tests.support.cluster import Cluster, NodeProcess
 from tests.support.supervised import wait_until

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.support.bench.bulk import write_bulk
 from tests.support.bench.cases import Case, Settings
 from tests.support.bench.systems import ROOT, System
 from tests.support.bench.tools import PROGRAMS
@@ -30,6 +31,9 @@ _LATEST_S = 900.0
 
 def fill(system: System, settings: Settings) -> None:
     """Write every key once."""
+    if system.wire == "resp":
+        write_bulk(system.leader[0], settings.keys, settings.value_bytes, "key:")
+        return
     _ask("load", system, settings, {"test": "set", "servers": system.leader, "fill": True})
 
 

@@ -17,11 +17,11 @@ Proved by: tests/scripts/test_bench.py
 from __future__ import annotations
 
 import dataclasses
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.support.bench.bulk import write_bulk
 from tests.support.bench.cases import Case, Settings
 from tests.support.bench.systems import Ours, System, slow_down
 
@@ -39,7 +39,6 @@ SWEEPS: Final[dict[str, tuple[str, Sequence[int]]]] = {
 
 _FILLED_BYTES_MAX: Final = 64 * 1024 * 1024
 _BULK_BYTES: Final = 4_096
-_BULK_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,22 +93,3 @@ def prepare(system: System, point: Point) -> None:
         slow_down(system, point.sync_delay_ms)
     if system.wire == "resp" and point.bulk_mb:
         write_bulk(system.leader[0], point.bulk_mb * 1_000_000 // _BULK_BYTES, _BULK_BYTES)
-
-
-def write_bulk(server: tuple[str, int], keys: int, value_bytes: int, word: str = "bulk") -> None:
-    """So many keys of a fixed length, by MSET; RuntimeError when one is refused."""
-    value = b"$%d\r\n%b\r\n" % (value_bytes, word[:1].encode() * value_bytes)
-    form = b"$16\r\n" + f"{word[:4]:>4}".encode() + b"%012d\r\n" + value
-    with socket.create_connection(server, timeout=60) as connection:
-        owed, heard = 0, b""
-        for start in range(0, keys, _BULK_AT_ONCE):
-            some = range(start, min(start + _BULK_AT_ONCE, keys))
-            head = b"*%d\r\n$4\r\nMSET\r\n" % (2 * len(some) + 1)
-            connection.sendall(head + b"".join([form % number for number in some]))
-            owed += 1
-            while owed > 16 or (owed and some.stop == keys):
-                heard += connection.recv(65_536)
-                owed -= heard.count(b"+OK\r\n")
-                if heard.startswith(b"-") or (heard and heard.strip(b"+OK\r\n")):
-                    raise RuntimeError(f"not written: {heard[:200]!r}")
-                heard = heard[heard.rfind(b"\n") + 1 :]
