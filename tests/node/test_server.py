@@ -26,11 +26,15 @@ from tests.support.live_server import LiveServer, Wire, live_server
 from tests.support.ports import free_base_port
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=["asyncio", "uvloop", "workers"])
 def server(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
-    """Both event loops: a node runs on uvloop where it is installed."""
-    with live_server(event_loop=request.param) as running:
-        yield running
+    """Both event loops, as a node runs on uvloop where it is installed; and client.workers."""
+    if request.param == "workers":
+        with live_server(config(client=ClientSection(workers=2)), event_loop="uvloop") as running:
+            yield running
+    else:
+        with live_server(event_loop=request.param) as running:
+            yield running
 
 
 def test_a_client_that_left_by_a_reset_is_let_go_without_a_word(server: LiveServer) -> None:
