@@ -17,7 +17,8 @@
                                [revision, 1 if there is more, [[key, value, created, modified] ...]]
 
 Created and modified are revisions: the index of the batch that made the key, and of the one that
-last changed it. `SET key value IFREV modified` writes if nobody has changed it since. A page ends
+last changed it. `SET key value IFREV modified` writes if nobody has changed it since. Inside MULTI,
+behind a write, TRI.GET tells the revision of that very write. A page ends
 at LIMIT keys (default 100), or with the key with which its values reach PAGE_BYTES_MAX.
 
 Does not do: talk to other nodes (node.client asks each of them).

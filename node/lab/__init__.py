@@ -7,6 +7,7 @@
     faults      what is broken, when, whose              proxy       the peers' wires
     history     what was asked and answered              events      what the nodes said
     linear, models, shrink      linearizable or not, and the smallest proof that it is not
+    revisions   the server's order of things against that of time
     checks      every other promise                      outage      an outage in its segments
     figures, charts, report, picture                     JSON, HTML and PNG of it all
 

@@ -33,6 +33,7 @@ from node.lab.history import History
 from node.lab.leases import judge_leases
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.report import write_report
+from node.lab.revisions import judge_revisions
 from node.lab.series import Setting, run_series
 from node.lab.stage import worst
 from node.lab.sweep import run_sweep, write_sweep_report
@@ -167,7 +168,7 @@ def _check(options: argparse.Namespace) -> int:
     )
     observed = Observed(workload, Bounds(), history.operations)
     observed.bank_total = BANK_TOTAL_EACH * workload.keys
-    verdicts = [*judge(observed), *judge_leases(observed)]
+    verdicts = [*judge(observed), *judge_revisions(observed), *judge_leases(observed)]
     show.print_verdicts([asdict(each) for each in verdicts])
     return _EXITS[worst([each.verdict for each in verdicts])]
 

@@ -10,6 +10,7 @@ Every call ends in one Operation in the recorder, with one of three outcomes:
     within timeout_ms                        unknown   (and the connection is given up)
     any other error reply                    fail      (-CLUSTERDOWN, -LOADING, -MOVED, -BUSY,
                                                         -ERR: the server says: not applied)
+    a reply that makes no sense              unknown
     no connection could be made              fail      (nothing was sent)
 
 Nothing is ever sent twice. A client has a server of its own and moves on to the next one when its
@@ -32,15 +33,29 @@ from node.lab.clock import RunClock
 from node.lab.connection import CONNECT_S, Connection, Lost, ReplyError, Server, ask, pack
 from node.lab.history import FAIL, OK, UNKNOWN, Operation
 
-__all__ = ["Answered", "Client", "Recorder"]
+__all__ = ["Answered", "Client", "Recorder", "Told"]
 
 _RETRY_S: Final = 0.02
 _AFTER_FAIL_S: Final = 0.01
 _HOME_S: Final = 0.3
 _UNKNOWN_WORD: Final = "UNKNOWN"
+_QUEUED: Final = b"QUEUED"
 
 Answered = Callable[[Any], Any]
-"""Turns a reply into the result of an operation."""
+"""Turns a reply into the result of an operation, or into Told.
+
+Raises:
+    ReplyError: the server did none of it.
+    ValueError, TypeError: the reply makes no sense.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A result, and the revision that came with it."""
+
+    result: Any
+    revision: int | None
 
 
 @dataclass
@@ -138,16 +153,24 @@ class Client:
             return self._end(operation, UNKNOWN, str(error))
         if isinstance(replies[-1], ReplyError):
             text = str(replies[-1])
-            outcome = UNKNOWN if text.startswith(_UNKNOWN_WORD) else FAIL
-            self._end(operation, outcome, text)
+            # NB: what was to be queued and was not, because MULTI was refused, may have been done.
+            queued = all(isinstance(each, ReplyError) or each == _QUEUED for each in replies[1:-1])
+            is_unknown = text.startswith(_UNKNOWN_WORD) or not queued
+            self._end(operation, UNKNOWN if is_unknown else FAIL, text)
             await asyncio.sleep(_AFTER_FAIL_S)
             return operation
         if any(isinstance(reply, ReplyError) for reply in replies):
             return self._end(operation, UNKNOWN, "a part of it was refused")
         try:
-            operation.result = decode(replies)
-        except (ValueError, TypeError) as error:
-            return self._end(operation, FAIL, f"an answer of another kind: {error}")
+            told = decode(replies)
+        except ReplyError as error:
+            return self._end(operation, FAIL, str(error))
+        except (ValueError, TypeError, LookupError) as error:
+            return self._end(operation, UNKNOWN, f"an answer of another kind: {error}")
+        if isinstance(told, Told):
+            operation.result, operation.revision = told.result, told.revision
+        else:
+            operation.result = told
         return self._end(operation, OK, "")
 
     def _end(self, operation: Operation, outcome: str, error: str) -> Operation:

@@ -82,6 +82,8 @@ class WorkloadConfig:
     """Closed loop: how long a client rests after each operation."""
     read_ratio: float = 0.5
     cas_ratio: float = 0.1
+    plain_ratio: float = 0.25
+    """Share of requests that ask for no revision: plain GET and SET, as most clients send."""
     skew: float = 0.0
     value_bytes: int = 16
     ttl_ms: int = 300

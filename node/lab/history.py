@@ -10,8 +10,10 @@
 
 Times are microseconds since the run began. `end_us` of an unknown operation is when its client
 gave up: for pictures; the checkers take it as open. `planned_us` is when an open loop wanted
-to send it. `level` is the consistency of a read. `revision` is a number that the server
-gave out with the answer (a fencing token). What is empty is left out of the file.
+to send it. `level` is the consistency of a read. `revision`, where the server tells one
+with the answer: of a change that was done, its own; of anything else, that of the last change
+of the key as it was seen (node.lab.workload says how it is asked for). What is empty is left
+out of the file, so histories of a server without revisions look as they always did.
 
 Proved by: tests/lab/test_history.py
 """
@@ -67,6 +69,7 @@ class Operation:
         """One line for people."""
         end = "?" if self.outcome == UNKNOWN else f"{self.end_us / 1000:.3f}"
         said = f" -> {self.result!r}" if self.is_ok else f" ({self.outcome} {self.error})"
+        said += "" if self.revision is None else f" @{self.revision}"
         return (
             f"[{self.start_us / 1000:.3f} .. {end} ms] client {self.process} at {self.node}: "
             f"{self.op} {self.key} {'' if self.value is None else repr(self.value)}{said}"

@@ -60,12 +60,12 @@ def _leases(observed: Observed) -> Verdict:
 def _tokens(observed: Observed) -> Verdict:
     problems, given = [], 0
     for own in by_key(each for each in observed.operations if each.op == "fence").values():
-        told = [each for each in own if each.is_ok and each.revision is not None]
+        told = [each for each in own if each.is_ok]
         given += len(told)
         latest: Operation | None = None  # of the smaller tokens, the one asked for last
         before: Operation | None = None
-        for each in sorted(told, key=_revision):
-            if before is not None and before.revision == each.revision:
+        for each in sorted(told, key=_token):
+            if before is not None and _token(before) == _token(each):
                 problems.append(f"given twice: {before.show()}; {each.show()}")
             elif latest is not None and each.end_us < latest.start_us:
                 problems.append(f"not growing: {each.show()}; {latest.show()}")
@@ -77,8 +77,8 @@ def _tokens(observed: Observed) -> Verdict:
     return verdict("fencing tokens", problems, f"{given} tokens, each once and growing")
 
 
-def _revision(operation: Operation) -> int:
-    return operation.revision or 0
+def _token(operation: Operation) -> int:
+    return int(operation.result)
 
 
 def _overlaps(observed: Observed) -> Verdict:

@@ -26,6 +26,7 @@ from node.lab.leases import judge_leases
 from node.lab.linear import BROKEN, UNDECIDED, VALID
 from node.lab.nodechecks import judge_nodes, write_gap
 from node.lab.outage import Outage, find
+from node.lab.revisions import judge_revisions
 from node.lab.workload import Workload
 from node.lab.workloads import BANK_TOTAL_EACH
 
@@ -248,7 +249,8 @@ class Stage:
             BANK_TOTAL_EACH * experiment.workload.keys,
         )
         run.outages = find(run.operations, run.events, run.records, run.marks_us.get("end", 0))
-        run.verdicts = [*judge(observed), *judge_leases(observed), *judge_nodes(observed)]
+        run.verdicts = [*judge(observed), *judge_revisions(observed), *judge_leases(observed)]
+        run.verdicts += judge_nodes(observed)
         gap = write_gap(run.outages, experiment.bounds.write_gap_ms)
         if gap is not None:
             run.verdicts.append(gap)

@@ -4,6 +4,14 @@ Values are unique (client and count), so an answer tells who wrote it; they are 
 `value_bytes` with dots. Keys are drawn with a skew: weight 1/rank**skew (0: all alike), and
 begin with a prefix where the server holds other things.
 
+Revisions cost no round trip of their own, where the server has them (TRI.GET):
+
+    read      TRI.GET key                          the revision that made the value
+    change    MULTI, the change, TRI.GET key, EXEC     that of the change itself, if it was done,
+                                                   else of what was in its way
+
+`plain_ratio` of the requests go without: what clients mostly send (GET, SET) is judged too.
+
 Proved by: tests/lab/test_workloads.py
 """
 
@@ -13,12 +21,12 @@ import itertools
 import random
 from typing import Any, Final
 
-from node.lab.client import Client
+from node.lab.client import Answered, Client, Told
 from node.lab.config import WorkloadConfig
 from node.lab.connection import ReplyError, Server, ask
 from node.lab.history import Operation
 
-__all__ = ["CannotRun", "Workload", "text"]
+__all__ = ["CannotRun", "Workload", "revision_in", "text"]
 
 _PAD: Final = "."
 
@@ -36,12 +44,24 @@ def text(reply: Any) -> str | None:
     return reply.decode("utf-8", "backslashreplace").rstrip(_PAD)
 
 
+def _nothing(_reply: Any) -> None:
+    """What an acknowledgement says."""
+
+
+def revision_in(found: Any) -> int | None:
+    """Of TRI.GET's answer: when the key was changed last; None where there is no key."""
+    if isinstance(found, ReplyError):
+        raise TypeError(str(found))
+    return None if found is None else int(found[2])
+
+
 class Workload:
     """Base: keys, values, what the server can do."""
 
     def __init__(self, config: WorkloadConfig) -> None:
         self.config = config
         self.has_swap = True
+        self.has_revisions = False
         self.prefix = ""
         """Before every key: what else the server holds is not disturbed."""
         self.notes: list[str] = []
@@ -55,6 +75,11 @@ class Workload:
         self.has_swap = not isinstance(reply, ReplyError)
         if not self.has_swap:
             self.notes.append("the server has no SET IFEQ: no compare-and-swap")
+        wanted = [["TRI.GET", f"{self.prefix}probe"], ["MULTI"]]
+        replies = [await ask(server, *words) for words in wanted]
+        self.has_revisions = not any(isinstance(reply, ReplyError) for reply in replies)
+        if not self.has_revisions:
+            self.notes.append("the server tells no revisions (TRI.GET)")
 
     async def step(self, client: Client) -> None:
         """One operation (or a few that belong together) of one client."""
@@ -76,6 +101,38 @@ class Workload:
         """To the length that is wanted."""
         return value.ljust(self.config.value_bytes, _PAD)
 
-    async def read(self, client: Client, key: str) -> Operation:
-        """GET."""
-        return await client.call("read", key, None, "GET", key, decode=text)
+    def asks(self, client: Client) -> bool:
+        """Whether the next request is to tell its revision."""
+        return self.has_revisions and client.rng.random() >= self.config.plain_ratio
+
+    async def read(self, client: Client, key: str, decode: Answered = text) -> Operation:
+        """GET, or TRI.GET."""
+        if not self.asks(client):
+            return await client.call("read", key, None, "GET", key, decode=decode)
+
+        def told(found: Any) -> Told:
+            return Told(decode(None if found is None else found[0]), revision_in(found))
+
+        return await client.call("read", key, None, "TRI.GET", key, decode=told)
+
+    async def change(
+        self,
+        client: Client,
+        op: str,
+        value: Any,
+        *words: bytes | str | int,
+        decode: Answered = _nothing,
+    ) -> Operation:
+        """A command that changes one key, which is its second word."""
+        key = str(words[1])
+        if not self.asks(client):
+            return await client.call(op, key, value, *words, decode=decode)
+
+        def told(replies: Any) -> Told:
+            done, found = replies[-1]
+            if isinstance(done, ReplyError):
+                raise done
+            return Told(decode(done), revision_in(found))
+
+        commands = [("MULTI",), words, ("TRI.GET", key), ("EXEC",)]
+        return await client.call_all(op, key, value, commands, told)

@@ -19,12 +19,12 @@ Proved by: tests/lab/test_workloads.py
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
-from node.lab.client import Client
+from node.lab.client import Client, Told
 from node.lab.config import WorkloadConfig
 from node.lab.connection import ReplyError, Server, ask
-from node.lab.workload import CannotRun, Workload, text
+from node.lab.workload import CannotRun, Workload, revision_in, text
 
 __all__ = ["BANK_TOTAL_EACH", "WORKLOADS"]
 
@@ -46,9 +46,9 @@ class Register(Workload):
         value, old = self.value(client), seen.get(key)
         if self.has_swap and old is not None and draw > 1 - self.config.cas_ratio:
             words = ("SET", key, self.pad(value), "IFEQ", self.pad(old))
-            operation = await client.call("cas", key, [old, value], *words, decode=bool)
+            operation = await self.change(client, "cas", [old, value], *words, decode=bool)
         else:
-            operation = await client.call("write", key, value, "SET", key, self.pad(value))
+            operation = await self.change(client, "write", value, "SET", key, self.pad(value))
         if operation.is_ok and operation.result is not False:
             seen[key] = value
 
@@ -59,11 +59,10 @@ class Counter(Workload):
     async def step(self, client: Client) -> None:
         key = self.key(client.rng, "c")
         if client.rng.random() < self.config.read_ratio:
-            decode = lambda reply: int(reply or 0)  # noqa: E731 - a name would say no more
-            await client.call("read", key, None, "GET", key, decode=decode)
+            await self.read(client, key, lambda reply: int(reply or 0))
         else:
             delta = client.rng.randrange(1, 4)
-            await client.call("add", key, delta, "INCRBY", key, delta, decode=int)
+            await self.change(client, "add", delta, "INCRBY", key, delta, decode=int)
 
 
 class Append(Workload):
@@ -92,7 +91,7 @@ class Append(Workload):
         element = self.value(client)
         new = element if old is None else f"{old},{element}"
         condition = ("NX",) if old is None else ("IFEQ", old)
-        await client.call("cas", key, [old, new], "SET", key, new, *condition, decode=bool)
+        await self.change(client, "cas", [old, new], "SET", key, new, *condition, decode=bool)
 
 
 class UniqueSet(Workload):
@@ -102,7 +101,7 @@ class UniqueSet(Workload):
         value = self.value(client)
         key = f"{self.prefix}s:{value}"
         client.memory.setdefault("keys", []).append(key)
-        await client.call("add", key, value, "SET", key, self.pad(value))
+        await self.change(client, "add", value, "SET", key, self.pad(value))
 
     async def finish(self, client: Client) -> None:
         keys = client.memory.get("keys", [])
@@ -136,16 +135,16 @@ class Bank(Workload):
             return
         source, target = client.rng.sample(accounts, 2)
         amount = client.rng.randrange(1, 6)
-        moves = [
-            ("MULTI",),
-            ("DECRBY", source, amount),
-            ("INCRBY", target, amount),
-            ("EXEC",),
-        ]
+        moves = [("MULTI",), ("DECRBY", source, amount), ("INCRBY", target, amount)]
+        asks = self.asks(client)
+        moves += [("TRI.GET", source)] * asks + [("EXEC",)]
+
+        def told(replies: Any) -> Told:
+            left, added, *found = replies[-1]
+            return Told([left, added], revision_in(found[0]) if asks else None)
+
         value = [source, target, amount]
-        await client.call_all(
-            "move", f"{self.prefix}bank", value, moves, lambda replies: list(replies[-1])
-        )
+        await client.call_all("move", f"{self.prefix}bank", value, moves, told)
 
 
 class Ttl(Workload):
@@ -160,7 +159,7 @@ class Ttl(Workload):
             return
         ttl_ms = client.rng.randrange(self.config.ttl_ms // 2, self.config.ttl_ms + 1)
         key = f"{self.prefix}t:{self.value(client)}"
-        written = await client.call("lease", key, ttl_ms, "SET", key, "x", "PX", ttl_ms)
+        written = await self.change(client, "lease", ttl_ms, "SET", key, "x", "PX", ttl_ms)
         if written.is_ok:
             # Looked at until well after its deadline.
             alive.append((key, written.end_us + 1_000 * ttl_ms + 300_000))
@@ -172,20 +171,16 @@ class Lock(Workload):
     async def step(self, client: Client) -> None:
         key, token, ttl_ms = self.key(client.rng, "lock"), self.value(client), self.config.ttl_ms
         acquire = ("SET", key, token, "NX", "PX", ttl_ms)
-        taken = await client.call("acquire", key, [token, ttl_ms], *acquire, decode=bool)
+        taken = await self.change(client, "acquire", [token, ttl_ms], *acquire, decode=bool)
         if not taken.is_ok or not taken.result:
             await asyncio.sleep(client.rng.uniform(0.001, 0.02))
             return
-        fence = await client.call(
-            "fence", f"{key}:fence", token, "INCR", f"{key}:fence", decode=int
-        )
-        if fence.is_ok:
-            fence.revision = fence.result
+        await self.change(client, "fence", token, "INCR", f"{key}:fence", decode=int)
         await asyncio.sleep(client.rng.uniform(0, ttl_ms / 2000))
         if self.has_swap and client.rng.random() < 0.7:
             # DELEX is not everywhere; to keep it for one more millisecond is to let go.
             release = ("SET", key, token, "IFEQ", token, "PX", 1)
-            await client.call("release", key, token, *release, decode=bool)
+            await self.change(client, "release", token, *release, decode=bool)
 
 
 class Scan(Workload):
@@ -195,7 +190,7 @@ class Scan(Workload):
         if client.rng.random() >= self.config.read_ratio:
             value = self.value(client)
             key = f"{self.prefix}p:{value}"
-            await client.call("add", key, value, "SET", key, self.pad(value))
+            await self.change(client, "add", value, "SET", key, self.pad(value))
             return
         found: list[str] = []
         cursor = "0"

@@ -12,6 +12,8 @@ same_token      now and then an INCR of a fence answers the number before
 two_holders     SET NX succeeds now and then although the key is there
 torn_move       now and then the second half of a MULTI is not done
 blind_scan      SCAN leaves keys out
+old_revision    now and then TRI.GET tells the revision before the last one
+late_revision   now and then TRI.GET tells a revision that is still to come
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ LIES = (
     "two_holders",
     "torn_move",
     "blind_scan",
+    "old_revision",
+    "late_revision",
 )
 _EVERY = 23
 
@@ -45,6 +49,9 @@ class Liar:
         self._lie = lie
         self._values: dict[bytes, bytes] = {}
         self._before: dict[bytes, bytes] = {}
+        self._revision = 0
+        self._revisions: dict[bytes, int] = {}
+        self._revisions_before: dict[bytes, int] = {}
         self._deadlines: dict[bytes, float] = {}
         self._count = itertools.count(1)
         self._server: asyncio.Server | None = None
@@ -130,6 +137,8 @@ class Liar:
             if rest[0] in self._before and self._lies("stale_read"):
                 value = self._before[rest[0]]
             return _bulk(value)
+        if name == b"TRI.GET":
+            return self._facts(rest[0])
         if name == b"MGET":
             found = [_bulk(self._values.get(key)) for key in rest]
             return b"*%d\r\n%b" % (len(found), b"".join(found))
@@ -158,7 +167,7 @@ class Liar:
             return b"+OK\r\n"
         if held is not None:
             self._before[key] = held
-        self._values[key] = value
+        self._put(key, value)
         self._deadlines.pop(key, None)
         if b"PX" in options:
             seconds = int(options[b"PX"]) / 1000
@@ -166,6 +175,25 @@ class Liar:
                 seconds *= 0.66
             self._deadlines[key] = time.monotonic() + seconds
         return b"+OK\r\n"
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        self._revision += 1
+        if key in self._revisions:
+            self._revisions_before[key] = self._revisions[key]
+        self._values[key], self._revisions[key] = value, self._revision
+
+    def _facts(self, key: bytes) -> bytes:
+        value = self._values.get(key)
+        if value is None:
+            return b"*-1\r\n"
+        revision = self._revisions[key]
+        if key in self._before and self._lies("stale_read"):
+            value, revision = self._before[key], self._revisions_before[key]
+        elif key in self._revisions_before and self._lies("old_revision"):
+            revision = self._revisions_before[key]
+        elif self._lies("late_revision"):
+            revision += 5
+        return b"*3\r\n%b:%d\r\n:%d\r\n" % (_bulk(value), revision, revision)
 
     def _add(self, name: bytes, rest: list[bytes]) -> bytes:
         delta = int(rest[1]) if len(rest) > 1 else 1
@@ -175,7 +203,7 @@ class Liar:
             return b":%d\r\n" % number
         if self._lies("double_apply"):
             number += delta
-        self._values[rest[0]] = b"%d" % (number + delta)
+        self._put(rest[0], b"%d" % (number + delta))
         return b":%d\r\n" % (number + delta)
 
 

@@ -26,9 +26,7 @@ def op(
     outcome: str = OK,
     level: str = "",
 ) -> Operation:
-    each = Operation(op, start, "n1", key, value, start, end, outcome, result, level=level)
-    each.revision = result if op == "fence" else None
-    return each
+    return Operation(op, start, "n1", key, value, start, end, outcome, result, level=level)
 
 
 def verdicts(kind: str, operations: list[Operation], **seen: Any) -> dict[str, str]:

@@ -33,9 +33,11 @@ def test_a_killed_leader_breaks_no_promise(
     assert code == 0, said
     result = json.loads((tmp_path / "runs/001/result.json").read_text(encoding="utf-8"))
     found = {each["name"]: each["verdict"] for each in result["verdicts"]}
-    assert found == dict.fromkeys(
-        ("linearizable", "stale (linearizable)", "terms", "nodes", "digests", "liveness"), "valid"
-    )
+    names = {"linearizable", "stale (linearizable)", "revisions", "terms", "nodes", "digests"}
+    assert found == dict.fromkeys(names | {"liveness"}, "valid")
+    history = History.read(tmp_path / "runs/001/history.jsonl").operations
+    told = [each for each in history if each.is_ok and each.revision is not None]
+    assert len(told) > len(history) / 2  # the others are plain GET and SET
     (outage,) = result["outages"]
     assert outage["kind"] == "kill"
     assert 100 < outage["leaderless_ms"] < 10_000
@@ -78,7 +80,7 @@ def test_a_planted_stale_read_ends_in_exit_code_1(
     assert "BROKEN" in said.out
     result = json.loads((out / "runs/001/result.json").read_text(encoding="utf-8"))
     broken = {each["name"]: each for each in result["verdicts"] if each["verdict"] == "broken"}
-    assert set(broken) == {"linearizable", "stale (linearizable)"}
+    assert set(broken) == {"linearizable", "stale (linearizable)", "revisions"}
     assert 2 <= len(broken["linearizable"]["evidence"]) <= 20
     assert (out / "runs/001/nodes/n1").exists()  # what a person will want to look at
     assert "BROKEN" in (out / "report.html").read_text(encoding="utf-8")

@@ -33,6 +33,19 @@ FileStateMachine.get = lambda self, key: seen(key, get(self, key))
 FileStateMachine.get_many = lambda self, keys: list(map(seen, keys, get_many(self, keys)))
 """
 
+OLD_REVISION = """
+# Values are as they should be; now and then the revision that is told is of the change before.
+import dataclasses, itertools
+from statemachine import FileStateMachine
+turn, inner = itertools.count(1), FileStateMachine.facts
+def facts(self, key):
+    found = inner(self, key)
+    if found is not None and next(turn) % 40 == 0:
+        found = dataclasses.replace(found, modified=found.modified - 1)
+    return found
+FileStateMachine.facts = facts
+"""
+
 LOST_WRITE = """
 # Now and then a write is acknowledged and nothing is stored, on all replicas alike.
 from statemachine.keyspace import Keyspace
@@ -91,6 +104,10 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: str, kind: str
 def test_a_stale_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = planted(tmp_path, monkeypatch, STALE_READ, "register")
     assert {"linearizable", "stale (linearizable)"} <= broken
+
+
+def test_an_old_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planted(tmp_path, monkeypatch, OLD_REVISION, "register") == {"revisions"}
 
 
 def test_a_lost_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from tests.lab.liar import LIES, Liar
 
 KINDS = ("register", "counter", "append", "set", "bank", "ttl", "lock", "scan")
 FOUND_BY = {
-    "stale_read": ("register", {"linearizable", "stale (linearizable)"}),
+    "stale_read": ("register", {"linearizable", "stale (linearizable)", "revisions"}),
     "lost_write": ("set", {"unique writes"}),
     "double_apply": ("counter", {"linearizable", "sums"}),
     "early_expiry": ("ttl", {"leases"}),
@@ -29,6 +29,8 @@ FOUND_BY = {
     "two_holders": ("lock", {"lock"}),
     "torn_move": ("bank", {"bank"}),
     "blind_scan": ("scan", {"scan"}),
+    "old_revision": ("register", {"revisions"}),
+    "late_revision": ("register", {"revisions"}),
 }
 
 

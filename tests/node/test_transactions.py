@@ -62,6 +62,19 @@ def test_a_transaction_is_one_submit_and_its_reads_see_their_own_place(
     assert service.submits == submits + 1
 
 
+def test_a_transaction_tells_the_revision_of_its_own_writes(client: Client) -> None:
+    client.run("SET", "old", "1")
+    before = ask(client, "TRI.GET", "old")[2]
+    _, new, _, old, none = transact(
+        client, ("SET", "new", "v"), ("TRI.GET", "new"), ("INCR", "old"), ("TRI.GET", "old"),
+        ("TRI.GET", "none"),
+    )  # fmt: skip
+    assert new == [b"v", before + 1, before + 1, -1, 0]
+    assert old == [b"2", before, before + 1, -1, 0]
+    assert none is None
+    assert ask(client, "TRI.GET", "new") == new  # nobody else has changed it since
+
+
 def test_a_transaction_of_reads_is_one_read_and_nothing_in_the_log(
     client: Client, service: FakeService
 ) -> None:
