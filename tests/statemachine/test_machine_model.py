@@ -406,7 +406,7 @@ class Traced(MachineAgainstModel):
     @invariant()
     def noted(self) -> None:
         if hasattr(self, "side"):
-            disks = (self.side.site.disk, self.peer.site.disk)
+            disks: list[Any] = [self.side.site.disk, self.peer.site.disk]
             files = [(disk, path) for disk in disks for path in disk.files()]
             self.trace.append([(str(path), zlib.crc32(disk.content(path))) for disk, path in files])
 
