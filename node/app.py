@@ -108,7 +108,7 @@ class Node(Calls):
             address = self._config.member.client
             frontend = Frontend(core.service, self._config, COMMANDS, self._rng)
             frontend.shutdown = self.on_shutdown
-            server = Server(frontend, address.host, address.port, tls)
+            server = Server(frontend, address.host, address.port, tls, core.log)
             await server.start()
             self._server = server
             await site.start(core, frontend, meter, disk)

@@ -31,6 +31,7 @@ from typing import Final
 from node.client import Client
 from node.config_members import Address
 from node.errors import Rejected, Unavailable
+from node.image_bytes import BytesFile
 from statemachine.fs import TEMPORARY_SUFFIX, Disk, FileSystem, replace_file
 from statemachine.image import Image
 from statemachine.image_reader import read_image
@@ -95,7 +96,7 @@ def fetch_image(addresses: Sequence[Address], password: str, consistency: str) -
 
     def read(wanted: Backup, chunks: Iterator[bytes]) -> None:
         name = Path(f"the state of {wanted.source}")
-        found.append(read_image(name, _Bytes(b"".join(chunks))))
+        found.append(read_image(name, BytesFile(b"".join(chunks))))
 
     _fetch(addresses, password, consistency, read)
     return found[0]
@@ -137,26 +138,6 @@ def _chunks(client: Client, wanted: Backup) -> Iterator[bytes]:
             f"{wanted.source}: {offset} of {wanted.size_bytes} bytes came, SHA-256 "
             f"{sha256.hexdigest()} instead of {wanted.sha256}: its snapshot is damaged"
         )
-
-
-class _Bytes:
-    """Bytes in memory as a file to read from."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._offset_bytes = 0
-        self.size_bytes = len(data)
-
-    def read(self, size_bytes: int) -> bytes:
-        data = self.pread(size_bytes, self._offset_bytes)
-        self._offset_bytes += len(data)
-        return data
-
-    def pread(self, size_bytes: int, offset_bytes: int) -> bytes:
-        return self._data[offset_bytes : offset_bytes + size_bytes]
-
-    def close(self) -> None:
-        self._data = b""
 
 
 def check(path: Path, disk: FileSystem | None = None) -> Image:

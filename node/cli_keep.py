@@ -136,17 +136,17 @@ def export(options: argparse.Namespace) -> int:
     if str(options.file) == "-":
         sys.stdout.buffer.writelines(found)
         return 0
-    lines_count = 0
+    counts = {"keys": 0, "leases": 0}
 
     def counted() -> Iterator[bytes]:
-        nonlocal lines_count
         for line in found:
-            lines_count += 1
+            counts["keys"] += line.startswith(b'{"key')
+            counts["leases"] += line.startswith(b'{"lease')
             yield line
 
     replace_file(Disk(), options.file, counted())
-    keys_count = lines_count - 2  # the first and the last are about the rest
-    _say(f"{options.file}: {keys_count} keys as of revision {image.last.index}")
+    leases = f", leases: {counts['leases']}," if counts["leases"] else ""
+    _say(f"{options.file}: {counts['keys']} keys{leases} as of revision {image.last.index}")
     return 0
 
 
@@ -162,10 +162,13 @@ def import_(options: argparse.Namespace) -> int:
 
     source = _lines_of(options.file)
     transcript.check(source())
-    written, kept = import_rows(
-        transcript.rows(source()), options.connect, _password(), keep=options.keep
-    )
-    _say(f"{written} keys written" + (f", {kept} kept as they were" if options.keep else ""))
+    rows = transcript.rows(source())
+    done = import_rows(rows, options.connect, _password(), keep=options.keep)
+    kept = f", {done.kept} kept as they were" if options.keep else ""
+    left_out = f", {done.left_out} left out: their lease is over" if done.left_out else ""
+    _say(f"{done.written} keys written{kept}{left_out}")
+    for old, here in done.renamed.items():
+        _say(f"lease {old} is {here} here: the id was taken")
     return 0
 
 

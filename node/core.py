@@ -9,7 +9,7 @@ Who calls whom when something happens:
 
     a peer's message   introductions, transport.receive, then journal.flush  (links.received)
     another roster     raft, transport, journal, links: whom they count and talk to (_on_members)
-    journal synced     transport.on_durable, then a tick
+    journal synced     transport.on_durable; a tick if that lets something be committed
     a tick's progress  batches.deliver, reads.advance
     an entry applied   expiry.applied, batches.applied
     role, leader, term expiry, batches, reads, transfer, changes, snapshots .on_change
@@ -210,6 +210,7 @@ class Core:
             on_change=self._on_members,
             on_settled=lambda: self._soon(self._on_members),
             on_removed=self._leave,
+            is_joined=self.identity.joined,
             settled_index=self.machine.last_applied.index,
             do=self._members_worker.do,
             on_saved=self._on_saved,
@@ -255,6 +256,7 @@ class Core:
             heartbeat_s=config.raft.heartbeat_ms / 1000,
             send_buffer_bytes_max=config.peer.send_buffer_bytes_max,
             monotonic=clock.monotonic,
+            call_later=self._later,
             log=self.log,
         )
         self.raft = Raft(
@@ -520,6 +522,9 @@ class Core:
     def _soon(self, work: Callable[[], None]) -> None:
         self._loop.call_soon(self._guard, work)
 
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, self._guard, work)
+
     def _soon_threadsafe(self, work: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(self._guard, work, *arguments)
 
@@ -537,7 +542,9 @@ class Core:
     def _on_durable(self) -> None:
         if self._started:
             self._guard(self.transport.on_durable)
-            self.raft.kick()
+            # Alone: nobody's acknowledgement says that there is more.
+            if self.raft.has_to_apply() or not self.raft.peer_ids:
+                self.raft.kick()
 
     def _on_saved(self) -> None:
         """members.json is durable: let go what waited for it."""
@@ -568,10 +575,10 @@ class Core:
         readers = roster.learners | (self.changes.parting & linked.keys())
         self.transport.reconfigure(linked, (roster.voters | readers) - {me})
         self.raft.reconfigure(roster.voters, readers)
-        if not self.membership.is_waiting:
-            self._leaving_until_s = self.batches.leaving = None
-        elif self.batches.leaving is None and self._leaving_until_s is None:
-            self.batches.leaving = f"{me} is no member of the cluster"
+        # NB: who was removed, and is seated again, ends all the same: his clients were let go of.
+        if self._leaving_until_s is None:
+            is_waiting = self.membership.is_waiting
+            self.batches.leaving = f"{me} is no member of the cluster" if is_waiting else None
         for peer_id in self.links.members.keys() - linked.keys():
             self.links.remove_peer(peer_id)
         for member in linked.values():

@@ -148,6 +148,8 @@ class Following:
         self.announced_commit = max(self.announced_commit, commit)
         self._leader_commit = max(self._leader_commit, min(commit, self.verified_index))
         self._append(peer_id, term, previous, previous_term, entries)
+        if self._leader_commit > self._state.commit_index():
+            self._state.kick()  # it was capped: `continue_apply` brings the rest
 
     def _refuse_contradiction(
         self, term: int, previous: int, previous_term: int, rows: Any
@@ -204,6 +206,8 @@ class Following:
 
     def continue_apply(self) -> None:
         """After a turn: raise the commit index by one more turn's worth."""
+        if self._leader_commit <= self._state.commit_index():
+            return
         leader_id = self._state.leader_id()
         if (
             leader_id is not None

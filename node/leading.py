@@ -12,7 +12,10 @@
                      one is accepted: of a pipeline that does not fit each frame would be
                      refused, and each refusal would have the backlog sent once more.
                      An empty append is left out when an append has just gone and there is no
-                     news in it. A placeholder (node.raft) is never sent: the snapshot goes
+                     news in it. That something is committed is news at once for a peer whose own
+                     clients wait for it (`await_commit`); to others the next append says it, or an
+                     empty one ANNOUNCE_S later: a frame and a wake-up saved for each entry.
+                     A placeholder (node.raft) is never sent: the snapshot goes
                      instead. Where PySyncObj would begin a transfer of its own (P8), since what
                      the peer lacks has left memory, it gets that from the files (node.backlog),
                      or the snapshot when it has left those too.
@@ -56,6 +59,8 @@ _APPEND_BYTES: Final = 1024 * 1024
 
 
 _CATCH_UP_ENTRIES: Final = 4096
+ANNOUNCE_S: Final = 0.002
+"""How long a commit waits for an append to go with, when no client of the peer waits for it."""
 
 
 @dataclass(slots=True)
@@ -70,6 +75,8 @@ class _Follower:
     """While probing: what the empty appends stand behind, until they are answered; 0: none yet."""
     sent_s: float = 0.0
     sent_commit: int = 0
+    awaited_index: int = 0
+    """Clients of this peer wait for entries up to here to be committed."""
     acked_index: int = 0
     """Highest index that the peer says is durable there."""
     delivered_index: int = 0
@@ -96,6 +103,7 @@ class Leading:
         heartbeat_s: float,
         send_buffer_bytes_max: int,
         monotonic: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], object],
         deliver: Deliver,
     ) -> None:
         self._followers = {peer_id: _Follower() for peer_id in peer_ids}
@@ -104,7 +112,9 @@ class Leading:
         self._heartbeat_s = heartbeat_s
         self._send_buffer_bytes_max = send_buffer_bytes_max
         self._monotonic = monotonic
+        self._call_later = call_later
         self._deliver = deliver
+        self._announces = False
         self.backlog = Backlog(
             journal, send=self._send_old, begins_too_late=lambda peer_id: self._snapshot(peer_id)
         )
@@ -242,8 +252,42 @@ class Leading:
 
     def _is_worth_sending(self, follower: _Follower, commit: int) -> bool:
         """Whether an empty append says something: that we live, or what is committed."""
-        is_news = commit > follower.sent_commit and commit >= self._journal.last_index
-        return is_news or self._monotonic() - follower.sent_s >= self._heartbeat_s / 2
+        if commit > follower.sent_commit and commit >= self._journal.last_index:
+            if follower.awaited_index > follower.sent_commit:
+                return True
+            if not self._announces:
+                self._announces = True
+                self._call_later(ANNOUNCE_S, self._announce)
+        return self._monotonic() - follower.sent_s >= self._heartbeat_s / 2
+
+    def await_commit(self, peer_id: str, index: int) -> None:
+        """Clients of this peer wait for `index`: what is committed up to there is said at once."""
+        follower = self._followers.get(peer_id)
+        if follower is not None and index > follower.awaited_index:
+            follower.awaited_index = index
+            if follower.sent_commit < index <= self._state.commit_index():
+                self._send_empty(peer_id)
+
+    def _announce(self) -> None:
+        """Say what is committed to whom no append has said it meanwhile."""
+        self._announces = False
+        commit = self._state.commit_index()
+        if not self._state.is_leader() or commit < self._journal.last_index:
+            return  # an append is under way: its commit is news in its turn
+        for peer_id, follower in self._followers.items():
+            if follower.sent_commit < commit:
+                follower.awaited_index = max(follower.awaited_index, commit)
+                self._send_empty(peer_id)
+
+    def _send_empty(self, peer_id: str) -> None:
+        self.send_append(
+            peer_id,
+            {
+                "prevLogIdx": self._journal.last_index,
+                "term": self._state.term(),
+                "commit_index": self._state.commit_index(),
+            },
+        )
 
     def _send_parts(
         self, peer_id: str, term: int, commit: int, previous: int, entries: list[Entry]
@@ -308,14 +352,7 @@ class Leading:
         """The log up to there is the follower's too: what is behind it follows at once."""
         follower.sent_index, follower.is_probing = follower.acked_index, False
         if follower.sent_index < self._journal.last_index:
-            self.send_append(
-                peer_id,
-                {
-                    "prevLogIdx": self._journal.last_index,
-                    "term": self._state.term(),
-                    "commit_index": self._state.commit_index(),
-                },
-            )
+            self._send_empty(peer_id)
 
     def on_durable(self) -> None:
         """Our own sync is done: hand on what waited for it."""
@@ -327,6 +364,8 @@ class Leading:
         if index > follower.delivered_index or is_sign_of_life:
             follower.delivered_index = max(follower.delivered_index, index)
             self._tell(peer_id, index + 1, reset=False, success=True)
+            if index > self._state.commit_index():
+                self._state.kick()  # perhaps a majority has it now
 
     def _tell(self, peer_id: str, next_index: int, *, reset: bool, success: bool) -> None:
         self._deliver(

@@ -7,7 +7,20 @@
     log = EventLog("n1")                             # in each room that has something to say
     log.info("leader elected", term=7, leader="n2")
 
+The way of an event, by structlog's processors (a chain of functions from dict to dict):
+
+    EventLog.info --> _without_values --> _placed --> _told --> filter_by_level --> _handed_over
+                      bytes: lengths      term,       the       [log] level         a record of
+                                          index       page                          `trimaran`
+    any record  --> lined --> _error --> _without_values --> _words, or structlog's JSON
+    ours, or a      time,                once more, for
+    library's       level, node          libraries
+
+structlog is not configured for the whole process: a program that runs nodes inside itself may
+use it as it likes, and hears of nodes as records of the logger `trimaran`.
+
 Invariants:
+  An event that nobody hears costs one look at the level, which logging keeps.
   A line of a node that takes part says its term and how far it has applied (index), unless it
   says these itself of something else.
   An event is one line, whatever is in it: line breaks and control characters are escaped.
@@ -33,7 +46,11 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
+
+import structlog
+from structlog.stdlib import ProcessorFormatter, filter_by_level
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from node.config_sections import LogSection
 from node.errors import KVError
@@ -54,7 +71,7 @@ class EventLog:
     Several nodes may live in one process: each hands its own EventLog to its rooms.
     """
 
-    __slots__ = ("_node", "place", "watch")
+    __slots__ = ("_node", "_structured", "place", "watch")
 
     def __init__(self, node: str, watch: Watch | None = None) -> None:
         self._node = node
@@ -62,6 +79,17 @@ class EventLog:
         """Told every event from `info` on, as it is said: the dashboard's list."""
         self.place: Callable[[], tuple[int, int]] | None = None
         """(term, applied index) now: what a line says that does not say so itself."""
+        chain: list[Processor] = [
+            _without_values,
+            self._placed,
+            self._told,
+            filter_by_level,
+            self._handed_over,
+        ]
+        # Bound here, once: what wrap_logger returns would be built anew at each event.
+        self._structured: FilteringBoundLogger = structlog.wrap_logger(
+            _LOGGER, chain, wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG)
+        ).bind()
 
     def debug(self, event: str, **fields: object) -> None:
         """Something that only whoever works on Trimaran wants to know."""
@@ -80,46 +108,29 @@ class EventLog:
         self._say(logging.ERROR, event, fields)
 
     def _say(self, level: int, event: str, fields: dict[str, object]) -> None:
-        is_written = _LOGGER.isEnabledFor(level)
-        is_watched = self.watch is not None and level >= logging.INFO
-        if not (is_written or is_watched):
-            return
-        if self.place is not None and not ("term" in fields and "index" in fields):
-            term, index = self.place()
-            fields = {"term": term, "index": index} | fields
-        if is_watched:
-            assert self.watch is not None
-            shown = {name: _plain(value) for name, value in fields.items()}
-            self.watch(logging.getLevelName(level).lower(), event, shown)
-        if is_written:
-            _LOGGER.log(level, "%s", event, extra={_FIELDS: {"node": self._node, **fields}})
+        if _LOGGER.isEnabledFor(level) or (self.watch is not None and level >= logging.INFO):
+            self._structured.log(level, event, **fields)
 
+    # -- the chain ----------------------------------------------------------------------------
 
-class _Lines(logging.Formatter):
-    """A record as one line, text or JSON."""
+    def _placed(self, _logger: object, _level: str, fields: EventDict) -> EventDict:
+        if self.place is None or ("term" in fields and "index" in fields):
+            return fields
+        term, index = self.place()
+        return {"term": term, "index": index, **fields}
 
-    def __init__(self, node: str, *, as_json: bool) -> None:
-        super().__init__()
-        self._node = node
-        self._as_json = as_json
+    def _told(self, _logger: object, level: str, fields: EventDict) -> EventDict:
+        if self.watch is not None and level != "debug":
+            shown = dict(fields)
+            self.watch(level, shown.pop("event"), shown)
+        return fields
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
-        now = datetime.fromtimestamp(record.created, UTC)
-        fields: dict[str, object] = {
-            "time": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",
-            "level": record.levelname.lower(),
-            "node": self._node,
-            "event": record.getMessage(),
-        }
-        fields |= getattr(record, _FIELDS, {"logger": record.name})
-        if record.exc_info:
-            error = record.exc_info[1]
-            fields["traceback"] = where(error) if error is not None else ""
-            fields["reason"] = what(error) if error is not None else ""
-        if self._as_json:
-            return json.dumps({name: _plain(value) for name, value in fields.items()})
-        return " ".join(f"{name}={_word(_plain(value))}" for name, value in fields.items())
+    def _handed_over(
+        self, _logger: object, _level: str, fields: EventDict
+    ) -> tuple[tuple[str], dict[str, object]]:
+        """What the logger `trimaran` is called with."""
+        event = fields.pop("event")
+        return (event,), {"extra": {_FIELDS: {"node": self._node, **fields}}}
 
 
 def configure(section: LogSection, node: str, stream: TextIO | None = None) -> None:
@@ -128,8 +139,24 @@ def configure(section: LogSection, node: str, stream: TextIO | None = None) -> N
     For the process of one node: lines of libraries are marked with `node`. A program that
     runs nodes inside itself does not call this and keeps its own logging.
     """
+
+    def lined(_logger: object, level: str, fields: EventDict) -> EventDict:
+        record: logging.LogRecord = fields.pop("_record")
+        del fields["_from_structlog"]
+        now = datetime.fromtimestamp(record.created, UTC)
+        return {
+            "time": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",
+            "level": level,
+            "node": node,
+            "event": fields.pop("event"),
+            **getattr(record, _FIELDS, {"logger": record.name}),
+            **fields,
+        }
+
+    as_json = section.format == "json"
+    render = cast(Processor, structlog.processors.JSONRenderer() if as_json else _words)
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(_Lines(node, as_json=section.format == "json"))
+    handler.setFormatter(ProcessorFormatter(processors=[lined, _error, _without_values, render]))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -154,13 +181,31 @@ def where(error: BaseException) -> str:
     return " < ".join(f"{Path(s.filename).name}:{s.lineno} {s.name}" for s in reversed(steps))
 
 
+def _error(_logger: object, _level: str, fields: EventDict) -> EventDict:
+    """A library's exception: where and what, in place of a traceback of many lines."""
+    if found := fields.pop("exc_info", None):
+        error = found[1]
+        fields["traceback"] = where(error) if error is not None else ""
+        fields["reason"] = what(error) if error is not None else ""
+    return fields
+
+
+def _without_values(_logger: object, _level: str, fields: EventDict) -> EventDict:
+    """What may be written: of bytes their length only (see the invariants)."""
+    return {name: _plain(value) for name, value in fields.items()}
+
+
 def _plain(value: object) -> object:
-    """What may be written of a value: of bytes their length only (see the invariants)."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def _words(_logger: object, _level: str, fields: EventDict) -> str:
+    """The line as text. (structlog's own logfmt keeps some line breaks, and writes no none.)"""
+    return " ".join(f"{name}={_word(value)}" for name, value in fields.items())
 
 
 def _word(value: object) -> str:

@@ -63,6 +63,7 @@ class Membership:
         founding: the roster of the configuration, for as long as no other one is known.
         incarnation: of our own data directory.
         term_at: the term of an entry of our journal, None where there is none.
+        is_joined: our directory was made for a place in a running cluster (node.identity).
         on_change: called after `current` has become another roster.
         on_settled: called when the roster in force, or one before it, is known to be committed;
             perhaps from within a tick of PySyncObj.
@@ -86,12 +87,14 @@ class Membership:
         on_change: Callable[[], None],
         on_settled: Callable[[], None],
         on_removed: Callable[[str], None],
+        is_joined: bool = False,
         settled_index: int = 0,
         do: Callable[[Callable[[], None], Callable[[None], None]], None] | None = None,
         on_saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
+        self._is_joined = is_joined
         self._term_at = term_at
         self._on_change = on_change
         self._on_settled = on_settled
@@ -112,8 +115,8 @@ class Membership:
         """A snapshot that reaches up to here is being installed: see `may_install`."""
         self._linked: dict[str, str] = {}
         """The incarnation that each peer showed on its present link."""
-        self.current: Roster = self._base
-        self._voters = self.current.voters
+        self.current: Roster
+        self._refresh()
 
     # -- in force -----------------------------------------------------------------------------
 
@@ -130,12 +133,16 @@ class Membership:
     @property
     def am_voter(self) -> bool:
         """Whether this node counts, as far as it knows."""
-        return self.node_id in self._voters
+        return self._is_seated and self.node_id in self._voters
 
     @property
     def is_waiting(self) -> bool:
         """Whether this node is no member yet, or no more."""
-        return not self.current.has(self.node_id)
+        return not self._is_seated
+
+    def _has_us(self, roster: Roster) -> bool:
+        is_elder = self._is_joined and roster.is_elder(self.node_id, self.incarnation)
+        return roster.has(self.node_id) and not is_elder
 
     def votes(self, peer_id: str) -> bool:
         """Whether this member counts."""
@@ -149,8 +156,7 @@ class Membership:
     # -- the log ------------------------------------------------------------------------------
 
     def recall(self, entries: Sequence[Entry]) -> None:
-        """At boot: the rosters that the journal holds behind the base. The file says the same when
-        this returns."""
+        """At boot: the rosters that the journal holds behind the base. The file says the same."""
         if self._take_up(entries):
             self._on_change()
         if self._saved_pending != tuple(self._pending):
@@ -168,7 +174,7 @@ class Membership:
 
     def _take_up(self, entries: Sequence[Entry]) -> bool:
         changed = False
-        while self._pending and self._is_gone(*self._pending[-1]):
+        while self._pending and self._term_at(self._pending[-1][1].index) != self._pending[-1][0]:
             self._pending.pop()
             self._refresh()  # what takes its place may stand at the same index
             changed = True
@@ -185,9 +191,6 @@ class Membership:
         if changed:
             self._refresh()
         return changed
-
-    def _is_gone(self, term: int, roster: Roster) -> bool:
-        return self._term_at(roster.index) != term
 
     def settle(self, index: int) -> None:
         """All up to `index` is committed: what of it is a roster is durable when this returns."""
@@ -206,7 +209,7 @@ class Membership:
 
     def _believe(self, roster: Roster) -> None:
         """A newer roster is committed."""
-        was_member = self._base.has(self.node_id)
+        was_member = self._has_us(self._base)
         self._base = roster
         was_pending = roster in [each for _, each in self._pending if each.index > self._floor]
         self._pending = [each for each in self._pending if each[1].index > roster.index]
@@ -214,14 +217,14 @@ class Membership:
         self._writer.save(self._file(), None if was_pending else roster.index)
         self._refresh()
         if was_member and self.is_waiting:
-            self._on_removed(
-                f"{self.node_id} was removed from the cluster (entry {roster.index}); "
-                f"it serves no more. The members are {', '.join(sorted(roster.voters))}"
-            )
+            who, others = self.node_id, ", ".join(sorted(roster.voters))
+            where = f"was removed from the cluster (entry {roster.index})"
+            self._on_removed(f"{who} {where}; it serves no more. The members are {others}")
 
     def _refresh(self) -> None:
         self.current = self._pending[-1][1] if self._pending else self._base
         self._voters = self.current.voters  # asked for at each echo of a read
+        self._is_seated = self._has_us(self.current)
 
     # -- who is who ---------------------------------------------------------------------------
 

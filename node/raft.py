@@ -49,7 +49,6 @@ import pysyncobj.syncobj as _syncobj
 from pysyncobj import SyncObj, SyncObjConf, replicated
 from pysyncobj.config import SERIALIZER_STATE
 from pysyncobj.journal import Journal
-from pysyncobj.node import Node
 
 from node.clock import Clock, LeaderClock
 from node.entry import COMMAND_OVERHEAD_BYTES, KIND_BATCH, KIND_CONFIG, NOOP_COMMAND, Entry, wrap
@@ -57,7 +56,7 @@ from node.errors import Fatal, Rejected
 from node.journal import FileJournal
 from node.logs import EventLog
 from node.roster import Roster
-from node.transport import FencedTransport
+from node.transport import FencedTransport, Peer
 from statemachine import FileStateMachine, LogId
 from statemachine.commands import BatchHead, read_head, stamp
 
@@ -114,10 +113,10 @@ class Replica(SyncObj):  # type: ignore[misc]
         self._journal: FileJournal = conf.journalFile
         self._shows_durable_alone = False
         super().__init__(
-            Node(node_id),
-            [Node(peer) for peer in peer_ids],
+            Peer(node_id),
+            [Peer(peer) for peer in peer_ids],
             conf,
-            nodeClass=Node,
+            nodeClass=Peer,
             transport=transport,
         )
         self._poller = _NoPoller()
@@ -256,7 +255,7 @@ class Raft:
     def _never_serialize(self, path: str, data: object) -> None:
         raise Fatal("PySyncObj wants to write a dump: has the library changed?")
 
-    def _first_entries(self, path: str) -> tuple[Entry, Entry, set[Node]]:
+    def _first_entries(self, path: str) -> tuple[Entry, Entry, set[Peer]]:
         """Where PySyncObj starts: the journal's first two entries, or the snapshot's."""
         last: LogId = self.machine.last_applied
         if self._installing:
@@ -351,6 +350,10 @@ class Raft:
         """Send a frame to a peer, past PySyncObj."""
         return self.transport.send_frame(peer_id, frame)
 
+    def await_commit(self, peer_id: str, index: int) -> None:
+        """As the leader: clients of this peer wait for `index` to be committed."""
+        self.transport.leading.await_commit(peer_id, index)
+
     def is_caught_up(self) -> bool:
         """Whether this node has a leader, and has applied all that is committed there.
 
@@ -382,6 +385,25 @@ class Raft:
             self._kicked = True
             self._call_soon(self._kicked_tick)
 
+    def stir(self) -> None:
+        """A message came: run a tick soon if there is anything for it to do.
+
+        To tell of a change; or to apply. But what the message brought is written first: the sync
+        thread needs the interpreter's lock for that, and somebody's client waits for it.
+        """
+        if self._seen != self._see() or (
+            self.has_to_apply() and self.journal.durable_index >= self.journal.last_index
+        ):
+            self.kick()
+
+    def has_to_apply(self) -> bool:
+        """Whether something is committed here and not applied yet."""
+        replica = self._replica
+        return replica.raftCommitIndex > replica.raftLastApplied  # type: ignore[no-any-return]
+
+    def _see(self) -> tuple[int, str | None, bool]:
+        return (self.term(), self.leader_id(), self.is_leader())
+
     def _kicked_tick(self) -> None:
         self._kicked = False
         if self._stands_alone and not self.is_leader() and not self.peer_ids:
@@ -405,7 +427,7 @@ class Raft:
             self.fail(error)
 
     def _notice(self) -> None:
-        seen = (self.term(), self.leader_id(), self.is_leader())
+        seen = self._see()
         if seen != self._seen:
             self._seen = seen
             self._events.change()
@@ -459,8 +481,8 @@ class Raft:
         Never within a tick: it walks over these sets.
         """
         replica, journal = self._replica, self.journal
-        others = {Node(name) for name in voters if name != self.node_id}
-        readers = {Node(name) for name in learners if name != self.node_id}
+        others = {Peer(name) for name in voters if name != self.node_id}
+        readers = {Peer(name) for name in learners if name != self.node_id}
         next_index, match_index = replica._SyncObj__raftNextIndex, replica._SyncObj__raftMatchIndex
         heard_s = replica._SyncObj__lastResponseTime
         known = replica._SyncObj__otherNodes | replica._SyncObj__readonlyNodes
@@ -534,7 +556,7 @@ class Raft:
 
     def transfer_to(self, peer_id: str) -> None:
         """Ask a peer that has everything to take over (Raft thesis 3.10)."""
-        self._replica.transferLeadership(Node(peer_id))
+        self._replica.transferLeadership(Peer(peer_id))
 
     def halt(self) -> None:
         """Never tick or propose again. Nothing is flushed: memory may not be believed."""

@@ -85,6 +85,9 @@ class ReadSource(Protocol):
     def applied_index(self) -> int: ...
     def peers_up(self) -> list[str]: ...
     def send(self, peer_id: str, frame: bytes) -> bool: ...
+    def await_commit(self, peer_id: str, index: int) -> None:
+        """Clients of this peer wait for `index`."""
+        ...
 
 
 class _Group:
@@ -246,6 +249,7 @@ class Reads:
         self._lease_term, self._lease_sent_s = begun.term, begun.sent_s
         group = begun.group
         for peer_id, number in group.asks:
+            self._source.await_commit(peer_id, group.index)
             self._source.send(peer_id, wire.encode(wire.READ_GRANT, number, group.index))
         group.asks = []
         self._when_applied(group)

@@ -97,6 +97,15 @@ class Roster:
         seat = self.seat(member_id)
         return seat is not None and seat.role != REMOVED
 
+    def is_elder(self, member_id: str, incarnation: str) -> bool:
+        """Whether this seat is older than a directory that was made to be seated anew.
+
+        An old roster, told by whoever knows no newer one, may still seat the directory that was
+        lost. Who takes that seat for its own believes next that it was removed.
+        """
+        seat = self.seat(member_id)
+        return seat is not None and (seat.since == 0 or seat.incarnation not in ("", incarnation))
+
     # -- changes: each gives the roster of the entry at `index` -----------------------------
 
     def adding(self, member: Member, index: int) -> Roster:

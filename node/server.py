@@ -14,6 +14,9 @@ the error reply on its way to the client. After LINGER_S the connection is cut a
 Every TICK_S the server looks at the clock for all of them: who has been idle too long, and
 whether CLIENT PAUSE is over. With a TLS context nothing else changes: the port speaks TLS only.
 
+With client.workers the sockets are held by other processes (node.front), and a protocol here
+gets a transport that speaks to them; nothing else changes.
+
 Invariants: at most client.max_clients connections; one more is told so and closed. An exception
 in a handler, which would be a bug, costs that client its connection and is logged by the loop.
 
@@ -34,6 +37,8 @@ from typing import Final, cast
 from node.config import ClientSection
 from node.connection import Connection, Frontend
 from node.errors import ConfigError
+from node.front import Front
+from node.logs import EventLog
 from node.replies import error_line
 from node.session import Session
 
@@ -80,10 +85,16 @@ class Server:
         frontend: what the connections share.
         host, port: where to listen; port 0 takes a free one (see `port`).
         tls: None: plain text.
+        log: where it is said that a worker ended.
     """
 
     def __init__(
-        self, frontend: Frontend, host: str, port: int, tls: ssl.SSLContext | None = None
+        self,
+        frontend: Frontend,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        log: EventLog | None = None,
     ) -> None:
         self._frontend = frontend
         self._host = host
@@ -91,21 +102,27 @@ class Server:
         self._tls = tls
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
-        self._listener: asyncio.Server | None = None
+        self._log = log if log is not None else EventLog(frontend.backend.node_id)
+        self._listener: asyncio.Server | Front | None = None
         self._protocols: set[_Protocol] = set()
 
     async def start(self) -> None:
         """Listen. Raises: OSError when the address is taken or is not this machine's."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: _Protocol(self._frontend, self._protocols),
-            self._host,
-            self._port,
-            backlog=BACKLOG,
-            ssl=self._tls,
-        )
+        client = self._frontend.config.client
+        if client.workers:
+            front = Front(client, self._protocol, self._log, BACKLOG)
+            self._listener = front
+            await front.start(self._host, self._port)
+        else:
+            self._listener = await loop.create_server(
+                self._protocol, self._host, self._port, backlog=BACKLOG, ssl=self._tls
+            )
         self._timer = loop.call_later(TICK_S, self._tick)
         self._frontend.watches.call_soon = loop.call_soon
+
+    def _protocol(self) -> _Protocol:
+        return _Protocol(self._frontend, self._protocols)
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -119,6 +136,8 @@ class Server:
     def port(self) -> int:
         """Where it listens."""
         assert self._listener is not None
+        if isinstance(self._listener, Front):
+            return self._listener.port
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def drain(self, within_s: float) -> None:
@@ -144,6 +163,8 @@ class Server:
         for protocol in list(self._protocols):
             protocol.abort()
         await asyncio.sleep(0)  # Lets connection_lost run.
+        if isinstance(self._listener, Front):
+            await self._listener.stop()
         self._listener = None
 
 
@@ -245,7 +266,10 @@ class _Protocol(asyncio.Protocol):
             return
         self._linger = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
         if stream.can_write_eof():
-            stream.write_eof()
+            try:
+                stream.write_eof()
+            except OSError:  # the client left by a reset, which asyncio has not seen yet
+                stream.abort()
         else:  # TLS has no half-closed connections: what was written is sent, then all ends.
             stream.close()
 

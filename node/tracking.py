@@ -78,6 +78,21 @@ class Tracker:
         self._bytes = 0
         self._revision = 0  # Everything up to here has been told.
 
+    @property
+    def clients_count(self) -> int:
+        """Who tracks."""
+        return len(self._clients)
+
+    @property
+    def keys_count(self) -> int:
+        """Keys that somebody has read, and is to be told of."""
+        return len(self._readers)
+
+    @property
+    def prefixes_count(self) -> int:
+        """Of those who are told of every key that begins so."""
+        return sum(len(each.prefixes) for each in self._clients.values())
+
     def start(self, connection: Connection, tracking: Tracking) -> None:
         """From now on, or in another way than before."""
         if not self._clients:

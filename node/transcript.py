@@ -1,14 +1,17 @@
 """Transcripts: a whole store as lines of JSON, for people, other programs and other stores.
 
-    {"trimaran": "export", "format": 1, "revision": 57, "clock_ms": 1764034000123, "keys": 2}
+    {"trimaran": "export", "format": 2, "revision": 57, "clock_ms": 1764034000123, "keys": 3}
+    {"lease": 7, "ttl_ms": 10000, "deadline_ms": 1764034009000}
     {"key": "greeting", "value": "hello", "created": 41, "modified": 57}
     {"key": "session", "value_base64": "AP+A", "deadline_ms": 1764034030000, "created": ...}
-    {"end": 2, "sha256": "..."}                of every byte before this line
+    {"key": "worker", "value": "1", "lease": 7, "deadline_ms": 1764034009000, "created": ...}
+    {"end": 4, "sha256": "..."}                lines between, and of every byte before this line
 
 What is UTF-8 stands as text, anything else in base64 under key_base64 or value_base64; keys in
 order of their bytes. `deadline_ms` is absolute, on the clock that `clock_ms` is of (the leader's).
-`created` and `modified` are of the cluster that was exported; importing gives new ones. A key that
-hangs on a lease has that deadline; one whose time is over is left out.
+`created` and `modified` are of the cluster that was exported; importing gives new ones. Leases
+stand before all keys; with a prefix only those that have a key in it. What its time is over for is
+left out. Format 1 knew no leases, and is read.
 
 Invariants: any bytes come back as they were; a transcript that was cut, joined or edited is
 refused whole (count and SHA-256 at its end), before anything of it is used.
@@ -31,9 +34,9 @@ from node.errors import Rejected
 from statemachine.image import Image
 from statemachine.store import Store
 
-__all__ = ["Row", "check", "lines", "rows"]
+__all__ = ["LeaseRow", "Row", "check", "lines", "rows"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +46,32 @@ class Row:
     key: bytes
     value: bytes
     deadline_ms: int | None = None
+    lease: int | None = None
+    """The id of the lease that it hangs on, whose deadline this is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """One lease that holds keys."""
+
+    id: int
+    ttl_ms: int
+    deadline_ms: int
 
 
 def lines(image: Image, prefix: bytes = b"") -> Iterator[bytes]:
-    """The transcript of a state, of the keys that begin with `prefix`."""
+    """The transcript of a state, of the keys that begin with `prefix`, and of their leases."""
     store = Store()  # which knows what a deadline is, and a lease of many keys
     store.restore(image.parts)
+    leases = store.grants.page(0, len(image.parts.grants.by_serial), store.clock_ms)
     keys = [
         key
         for key in image.parts.columns.order
         if key.startswith(prefix) and store.facts(key) is not None
     ]
+    if prefix:
+        used = {record.lease for key in keys if (record := store.facts(key)) is not None}
+        leases = [lease for lease in leases if lease.id in used]
     sha256 = hashlib.sha256()
 
     def line(fields: dict[str, Any]) -> bytes:
@@ -63,14 +81,19 @@ def lines(image: Image, prefix: bytes = b"") -> Iterator[bytes]:
 
     head = {"revision": image.last.index, "clock_ms": image.parts.clock_ms, "keys": len(keys)}
     yield line({"trimaran": "export", "format": _FORMAT} | head)
+    for lease in leases:
+        times = {"ttl_ms": lease.ttl_ms, "deadline_ms": lease.deadline_ms}
+        yield line({"lease": lease.id} | times)
     for key in keys:
         record = store.facts(key)
         assert record is not None
         fields = _shown("key", key) | _shown("value", record.value)
+        if record.lease:
+            fields["lease"] = record.lease
         if record.deadline_ms is not None:
             fields["deadline_ms"] = record.deadline_ms
         yield line(fields | {"created": record.created, "modified": record.modified})
-    yield line({"end": len(keys), "sha256": sha256.hexdigest()})
+    yield line({"end": len(leases) + len(keys), "sha256": sha256.hexdigest()})
 
 
 def _shown(name: str, data: bytes) -> dict[str, Any]:
@@ -81,7 +104,7 @@ def _shown(name: str, data: bytes) -> dict[str, Any]:
 
 
 def check(transcript: Iterable[bytes]) -> int:
-    """Read all lines; how many keys they hold.
+    """Read all lines; how many leases and keys they hold.
 
     Raises: Rejected: they are not, all of them, what `lines` gave.
     """
@@ -110,20 +133,27 @@ def _check_head(head: dict[str, Any]) -> None:
         raise Rejected(f"format {head['format']} is newer than this version ({_FORMAT})")
 
 
-def rows(transcript: Iterable[bytes]) -> Iterator[Row]:
-    """The keys of lines that were checked.
+def rows(transcript: Iterable[bytes]) -> Iterator[LeaseRow | Row]:
+    """The leases and keys of lines that were checked.
 
-    Raises: Rejected: a line is none of a key after all.
+    Raises: Rejected: a line is neither after all, or a key hangs on no lease before it.
     """
+    leases: set[int] = set()
     for number, line in enumerate(transcript, 1):
         if number == 1 or line.startswith(b'{"end"'):
             continue
         fields = _parsed(line, number)
+        lease = _integer(fields, "lease", number)
+        deadline_ms = _integer(fields, "deadline_ms", number)
+        ttl_ms = _integer(fields, "ttl_ms", number)
+        if lease is not None and ttl_ms is not None and deadline_ms is not None:
+            leases.add(lease)
+            yield LeaseRow(lease, ttl_ms, deadline_ms)
+            continue
+        if lease is not None and lease not in leases:
+            raise Rejected(f"line {number}: lease {lease} is not before it")
         key, value = _bytes(fields, "key", number), _bytes(fields, "value", number)
-        deadline_ms = fields.get("deadline_ms")
-        if deadline_ms is not None and type(deadline_ms) is not int:
-            raise Rejected(f"line {number}: deadline_ms is no integer")
-        yield Row(key, value, deadline_ms)
+        yield Row(key, value, deadline_ms, lease)
 
 
 def _parsed(line: bytes, number: int) -> dict[str, Any]:
@@ -146,3 +176,10 @@ def _bytes(fields: dict[str, Any], name: str, number: int) -> bytes:
         except ValueError as error:
             raise Rejected(f"line {number}: {name}_base64: {error}") from error
     raise Rejected(f"line {number}: has no {name}")
+
+
+def _integer(fields: dict[str, Any], name: str, number: int) -> int | None:
+    found = fields.get(name)
+    if found is not None and type(found) is not int:
+        raise Rejected(f"line {number}: {name} is no integer")
+    return found

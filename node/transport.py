@@ -64,6 +64,18 @@ _WITH_TERM: Final = frozenset(
 """Messages whose first field is the term of their sender, or one that it seeks."""
 
 
+class Peer(str, Node):  # type: ignore[misc]
+    """A member as PySyncObj names it: by its id, which it looks up dozens of times for each entry.
+
+    Node does so in Python; hash and equality of a str are the same, and C's.
+    """
+
+    __hash__ = str.__hash__
+    __eq__ = str.__eq__
+    __ne__ = str.__ne__
+    id = property(str.__str__)
+
+
 class RaftState(Protocol):
     """PySyncObj's state, as the fence reads it."""
 
@@ -76,6 +88,7 @@ class RaftState(Protocol):
     def observe_term(self, term: int) -> None: ...
     def propose(self, batch: bytes) -> bool: ...
     def kick(self) -> None: ...
+    def stir(self) -> None: ...
 
 
 class LogWatch(Protocol):
@@ -94,7 +107,7 @@ class _Unwatched:
 
 
 class Deliver(Protocol):
-    """Hands PySyncObj a message as if a peer had sent it, and has it work soon."""
+    """Hands PySyncObj a message as if a peer had sent it, and has it work soon if it has any."""
 
     def __call__(self, peer_id: str, **message: object) -> None: ...
 
@@ -107,6 +120,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
         heartbeat_s: PySyncObj's append period.
         send_buffer_bytes_max: a peer gets no entries while this much waits for it.
         monotonic: seconds.
+        call_later: runs a function in the loop after that many seconds.
     """
 
     def __init__(
@@ -118,14 +132,16 @@ class FencedTransport(Transport):  # type: ignore[misc]
         heartbeat_s: float,
         send_buffer_bytes_max: int,
         monotonic: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], object],
         log: EventLog,
     ) -> None:
         super().__init__(None, None, [])
-        self._nodes = {peer_id: Node(peer_id) for peer_id in peer_ids}
+        self._nodes = {peer_id: Peer(peer_id) for peer_id in peer_ids}
         """Everybody with whom we are linked: removed members too."""
         self._member_ids = set(peer_ids)
         self._watch: LogWatch = _Unwatched()
         self._links = links
+        self._journal = journal
         self._log = log
         self.leading = Leading(
             peer_ids,
@@ -134,6 +150,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
             heartbeat_s=heartbeat_s,
             send_buffer_bytes_max=send_buffer_bytes_max,
             monotonic=monotonic,
+            call_later=call_later,
             deliver=self._deliver,
         )
         self.following = Following(
@@ -178,7 +195,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
 
     def reconfigure(self, linked_ids: Collection[str], member_ids: Collection[str]) -> None:
         """Whom we are linked with from now on, and which of them are voters or learners."""
-        self._nodes = {name: self._nodes.get(name) or Node(name) for name in sorted(linked_ids)}
+        self._nodes = {name: self._nodes.get(name) or Peer(name) for name in sorted(linked_ids)}
         self._member_ids = set(member_ids)
         self.leading.reconfigure(member_ids)
 
@@ -201,7 +218,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def link_down(self, peer_id: str) -> None:
         """A link closed, with all that it still carried."""
         self.leading.forget_sent(peer_id)
-        self._onNodeDisconnected(Node(peer_id))
+        self._onNodeDisconnected(Peer(peer_id))
 
     def became_leader(self) -> None:
         """A new term of our own."""
@@ -290,7 +307,8 @@ class FencedTransport(Transport):  # type: ignore[misc]
         if head is None or head.origin.rpartition(b":")[0] != peer_id.encode():
             raise wire.WireError("a batch in another node's name")
         try:
-            self._state.propose(batch)
+            if self._state.propose(batch):
+                self.leading.await_commit(peer_id, self._journal.last_index)
         except Rejected as error:
             self._log.error("a peer's batch refused", peer=peer_id, reason=str(error))
 
@@ -321,6 +339,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
             and elections.may_stand()
         ):
             self._deliver(peer_id, type="timeout_now", term=message[1])
+            self._state.kick()
             elections.begin_transfer()
 
     def _on_vote(self, peer_id: str, term: int) -> None:
@@ -330,7 +349,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
     def deliver_hopeless_vote_request(self, term: int) -> None:
         """Make PySyncObj a follower in a higher term without a vote: no log is worse."""
         self._onMessageReceived(
-            Node(""),
+            Peer(""),
             {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1},
         )
         self._state.kick()
@@ -339,7 +358,7 @@ class FencedTransport(Transport):  # type: ignore[misc]
         self._onMessageReceived(self._nodes[peer_id], message)
         if message["type"] == "append_entries":
             self._watch.observe(message.get("entries", ()))
-        self._state.kick()
+        self._state.stir()
 
     # -- durability -------------------------------------------------------------------------
 

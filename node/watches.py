@@ -138,6 +138,11 @@ class Watches:
     def __len__(self) -> int:
         return len(self._watches)
 
+    @property
+    def behind_count(self) -> int:
+        """Those that are being told what the others know already."""
+        return sum(watch.is_behind for watch in self._watches)
+
     # Those who are up to date.
 
     def deliver(self) -> None:

@@ -97,6 +97,11 @@ class Grants:
 
     # Grants.
 
+    @property
+    def count(self) -> int:
+        """How many there are; those whose time is over and that are not taken yet with them."""
+        return len(self._by_serial)
+
     def grant(self, lease_id: int, ttl_ms: int, clock_ms: int) -> int | None:
         """A new one; its id. 0: one that is free. None: the id is taken."""
         if lease_id and self.serial_of(lease_id, clock_ms) is not None:

@@ -14,13 +14,11 @@ Proved by: tests/statemachine/test_image.py, tests/statemachine/test_damaged_byt
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from operator import lt
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import google_crc32c
 import msgpack
@@ -29,6 +27,7 @@ from statemachine.commands import LogId
 from statemachine.errors import Corrupt, Unsupported
 from statemachine.fs import ReadFile
 from statemachine.grants import Grant, GrantParts
+from statemachine.hashing import Sha256Beside
 from statemachine.image import (
     BLOCK,
     BODY_BYTES_MAX,
@@ -51,39 +50,8 @@ from statemachine.store import StoreParts
 
 __all__ = ["read_image"]
 
-_THREAD_BYTES_MIN: Final = 1024 * 1024
-"""Below this a thread costs more than it saves."""
-
-
 _Meta = tuple[list[tuple[int, int]], dict[bytes, tuple[int, int]], int, RemovalParts]
 """Term runs, origins, the last serial of a lease, removals."""
-
-
-class _Sha256:
-    """A running SHA-256, in a thread of its own if asked for."""
-
-    def __init__(self, *, threaded: bool) -> None:
-        self._sha256 = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1, "trimaran-sha256") if threaded else None
-        self._last: Future[None] | None = None
-
-    def update(self, data: bytes) -> None:
-        """More bytes."""
-        if self._pool is not None:
-            self._last = self._pool.submit(self._sha256.update, data)
-        else:
-            self._sha256.update(data)
-
-    def digest(self) -> bytes:
-        """Of all so far."""
-        if self._last is not None:
-            self._last.result()
-        return self._sha256.digest()
-
-    def close(self) -> None:
-        """End the thread."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
 
 
 def read_image(path: Path, file: ReadFile, check: Callable[[], None] = lambda: None) -> Image:
@@ -111,11 +79,12 @@ class _ImageReader:
         self._file = file
         self._offset_bytes = 0  # Of the part that is being read: what an error names.
         self._next_bytes = 0
-        self._sha256 = _Sha256(threaded=file.size_bytes >= _THREAD_BYTES_MIN)
+        self._sha256 = Sha256Beside(file.size_bytes)
         self._sha256_before = b""  # Of all before the footer, once that was read.
-        self._values: dict[bytes, bytes] = {}
+        self._keys: list[bytes] = []
+        self._values: list[bytes] = []
+        self._modified: list[int] = []
         self._created: dict[bytes, int] = {}
-        self._modified: dict[bytes, int] = {}
         self._deadlines: dict[bytes, int] = {}
         self._last_key: bytes | None = None
         self._grants: dict[int, Grant] = {}
@@ -130,7 +99,7 @@ class _ImageReader:
             kind, count, body = self._read_block()
             if kind == FOOT:
                 break
-            if kind == LEASES and not self._values:
+            if kind == LEASES and not self._keys:
                 self._add_leases(count, last_serial, self._columns(body, 4))
                 continue
             if kind != ENTRIES:
@@ -138,13 +107,13 @@ class _ImageReader:
             self._add_entries(count, self._columns(body, 6))
         if len(body) != FOOTER.size:
             raise self._corrupt(f"footer of {len(body)} bytes")
-        counts = (len(self._values), len(self._deadlines))
+        counts = (len(self._keys), len(self._deadlines))
         footer = (*counts, self._sha256_before)
         if FOOTER.unpack(body) != footer or counts != (key_count, lease_count):
             raise self._corrupt("footer does not match what stands before it")
         if self._next_bytes != self._file.size_bytes:
             raise self._corrupt("there are bytes behind the footer")
-        columns = Columns.of(self._values, self._modified, self._created, self._deadlines)
+        columns = self._dicts()
         grants = GrantParts(last_serial, self._grants)
         parts = StoreParts(columns, clock_ms, origins, grants, removals)
         return Image(last, runs, parts, self._next_bytes, self._sha256.digest())
@@ -152,6 +121,17 @@ class _ImageReader:
     def close(self) -> None:
         """End the thread, if there is one."""
         self._sha256.close()
+
+    def _dicts(self) -> Columns:
+        """The columns by key; the lists are given up."""
+        # One dict after the other, so that a cache holds as much of it as it can; and two dicts of
+        # the same keys: to copy one and put other values in is faster than to grow the second.
+        keys, values, modified = self._keys, self._values, self._modified
+        self._keys, self._values, self._modified = [], [], []
+        by_revision = dict(zip(keys, modified, strict=True))
+        by_value: dict[bytes, Any] = by_revision.copy()
+        by_value.update(zip(keys, values, strict=True))
+        return Columns.of(by_value, by_revision, self._created, self._deadlines)
 
     def _read_header(self) -> tuple[LogId, int, int, int]:
         head = self._take(HEADER_BYTES)
@@ -208,7 +188,7 @@ class _ImageReader:
         # One C loop per column: checking each key by itself would double the time of a load.
         if {len(keys), len(values), len(created), len(modified)} != {count}:
             raise self._corrupt("columns of different lengths")
-        if not set(map(type, chain(keys, values))) <= {bytes}:
+        if not set(map(type, chain(keys[:1], values))) <= {bytes}:
             raise self._corrupt("a key or value is not bytes")
         # Equal columns: one says it all, and is looked at in place of both.
         made = [] if created == modified else created
@@ -218,9 +198,9 @@ class _ImageReader:
         if not placed or len(positions) != len(deadlines):
             raise self._corrupt("a deadline without a key")
         self._check_order(keys)
-        self._values.update(zip(keys, values, strict=True))
-        # Now, while a cache holds the keys: later it is half as fast.
-        self._modified.update(zip(keys, modified, strict=True))
+        self._keys += keys
+        self._values += values
+        self._modified += modified
         if made:
             rows = zip(keys, made, modified, strict=True)
             self._created.update((key, first) for key, first, last in rows if first != last)
@@ -230,7 +210,11 @@ class _ImageReader:
         if not keys:
             return
         follows = self._last_key is None or self._last_key < keys[0]
-        if not (follows and all(map(lt, keys, islice(keys, 1, None)))):
+        try:
+            follows = follows and all(map(lt, keys, islice(keys, 1, None)))
+        except TypeError as error:  # The first one is bytes: so all of them are that can follow it.
+            raise self._corrupt("a key or value is not bytes") from error
+        if not follows:
             raise self._corrupt("keys out of order")
         self._last_key = keys[-1]
 
@@ -259,8 +243,7 @@ class _ImageReader:
             raise self._corrupt("block checksum does not match")
         if kind == FOOT:
             self._sha256_before = self._sha256.digest()
-        self._sha256.update(head)
-        self._sha256.update(body)
+        self._sha256.update(head, body)
         return kind, count, body
 
     def _take(self, size_bytes: int) -> bytes:

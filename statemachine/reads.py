@@ -76,6 +76,11 @@ class Reads:
         return self._store.leases_count
 
     @property
+    def grants_count(self) -> int:
+        """How many leases of many keys there are; those that are due now with them."""
+        return self._store.grants.count
+
+    @property
     def changes(self) -> list[Change] | None:
         """See Keyspace.changes. To be set again after a snapshot was installed."""
         return self._store.changes

@@ -5,7 +5,8 @@
     TRI.BACKUP END                 forget it; so does closing the connection
 
     BEGIN: a read is granted  ->  a snapshot of what is applied by then  ->  its file is opened
-           (the connection's level)   (node.upkeep, in the background)
+           (the connection's level)   (node.upkeep, in the background; before the first write
+                                       there is nothing to make one of: node.image_bytes)
 
 The bytes are those of an image (statemachine/FORMAT.md): every block has its checksum, the whole
 its SHA-256, `trimaran dump` shows it and `trimaran verify` judges it.
@@ -33,6 +34,7 @@ from node.backend import Backend, Waiter
 from node.commands.spec import NOT_AN_INTEGER, Control, parse_integer
 from node.connection import Connection
 from node.errors import DiskFailed, Unavailable
+from node.image_bytes import empty
 from node.replies import OK, bulk, encode, error_line
 from node.resp import Request
 from statemachine import SnapshotMetadata
@@ -54,7 +56,10 @@ class _Begin:
 
     def ready(self) -> None:
         """Everything acknowledged before is applied here."""
-        self._backend.snapshot(self)
+        if self._backend.applied_index == 0:
+            self._told.resolve([empty()], 0, 1)
+        else:
+            self._backend.snapshot(self)
 
     def resolve(self, results: Sequence[Any], start: int, stop: int) -> None:
         """It is durable: results hold b"index-term"."""

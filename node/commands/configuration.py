@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from node.commands.server import own_port
+from node.commands.information import own_port
 from node.commands.spec import parse_integer
 from node.connection import Connection, Frontend
 from node.glob import compile_glob

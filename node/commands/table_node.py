@@ -15,6 +15,7 @@ from node.commands import (
     clients,
     cluster,
     configuration,
+    information,
     introspect,
     leases,
     server,
@@ -95,7 +96,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ("client|help", 2, _LOCAL, "loading stale", _NONE, "5.0.0", "connection", introspect.help_,
      "Lists the subcommands."),
     # The server.
-    ("info", -1, _LOCAL, _ANYTIME, _NONE, "1.0.0", "server", server.info,
+    ("info", -1, _LOCAL, _ANYTIME, _NONE, "1.0.0", "server", information.info,
      "Describes this node."),
     ("time", 1, _LOCAL, "loading stale fast", _NONE, "2.6.0", "server", server.time_,
      "Returns the cluster's time."),

@@ -144,6 +144,8 @@ def _work(facts: Facts) -> list[str]:
              batches.refusal is not None or batches.leaving is not None),
         _one("trimaran_keys", "gauge", "Keys stored.", len(machine)),
         _one("trimaran_leases", "gauge", "Keys with a deadline.", machine.leases_count),
+        _one("trimaran_granted_leases", "gauge", "Leases that hold keys (TRI.LEASE).",
+             machine.grants_count),
         histogram("trimaran_event_loop_lag_seconds",
                   "By how much the 10 ms timer of the event loop came late.", [({}, core.lag)]),
     ]  # fmt: skip
@@ -186,6 +188,7 @@ def _wal_bytes(facts: Facts) -> int:
 
 def _clients(facts: Facts) -> list[str]:
     frontend = facts.frontend
+    watches, tracker, history = frontend.watches, frontend.tracker, facts.core.machine.history
     rows = sorted(frontend.meter.rows.items())
     events: list[Sample] = [
         ({"level": level, "event": event}, count)
@@ -201,6 +204,15 @@ def _clients(facts: Facts) -> list[str]:
         histogram("trimaran_command_seconds",
                   "Commands by name, from the begin of their run to their answer.",
                   [({"command": name}, row) for name, row in rows]),
+        _one("trimaran_watches", "gauge", "Watches of clients (TRI.WATCH).", len(watches)),
+        _one("trimaran_watches_behind", "gauge", "Watches whose clients read too slowly, or catch "
+             "up.", watches.behind_count),
+        _one("trimaran_tracking_clients", "gauge", "Clients that keep a cache (CLIENT TRACKING).",
+             tracker.clients_count),
+        _one("trimaran_tracked_keys", "gauge", "Keys in caches of clients.", tracker.keys_count),
+        _one("trimaran_history_keys", "gauge", "Changed keys that watches can go back to.",
+             len(history)),
+        _one("trimaran_history_bytes", "gauge", "What these take.", history.size_bytes),
         family("trimaran_log_events_total", "counter", "Events logged, from info on.", events),
     ]  # fmt: skip
 

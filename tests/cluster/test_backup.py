@@ -67,13 +67,15 @@ def test_what_was_backed_up_under_load_comes_back_after_everything_was_deleted(
             client.mset({f"key{number}": f"value {number}" for number in range(1000)})
             client.set(b"\xff\x00binary", b"\x00\xfe" * 100)
             client.set("leased", "x", px=3_600_000)
+            client.execute_command("TRI.LEASE", "GRANT", 3_600_000, "ID", 77)
+            client.execute_command("SET", "worker", "1", "LEASE", 77)
             deadline_ms = int(client.execute_command("PEXPIRETIME", "leased"))
         counting = Counting(ports[1])
         wait_until(lambda: counting.acked > 20, 20, "nothing is counted")
         before = counting.acked
         said = trimaran("backup", connect, file)
         counted = counting.acked
-        trimaran("export", connect, transcript)
+        assert "1004 keys, leases: 1, as of" in trimaran("export", connect, transcript)
         counting.stop()
         assert trimaran("verify", file).startswith(f"{file}: sound: ")
         revision = int(said.split("revision ")[1].split(",")[0])
@@ -88,10 +90,14 @@ def test_what_was_backed_up_under_load_comes_back_after_everything_was_deleted(
         cluster.wait_for_line("cluster ready", timeout_s=30)
         for port in ports:
             with redis.Redis(port=port) as client:
-                assert client.dbsize() == 1003
+                assert client.dbsize() == 1004
                 assert client.get(b"\xff\x00binary") == b"\x00\xfe" * 100
                 assert client.get("key999") == b"value 999"
                 assert client.execute_command("PEXPIRETIME", "leased") == deadline_ms
+                assert client.execute_command("TRI.LEASE", "TTL", 77, "KEYS")[2:] == [
+                    1,
+                    [b"worker"],
+                ]
                 assert before <= int(client.get("counter")) <= counted + 1
         with Store(f"127.0.0.1:{ports[2]}") as store:
             watch = store.watch(prefix="", from_revision=revision)
@@ -103,13 +109,23 @@ def test_what_was_backed_up_under_load_comes_back_after_everything_was_deleted(
             facts = client.execute_command("TRI.GET", "counter")
             assert facts[2] > revision + 1_000_000, "a revision was handed out twice"
             client.flushall()
+            client.execute_command("TRI.LEASE", "REVOKE", 77)
             client.set("key1", "newer")
         connect = f"--connect=127.0.0.1:{ports[1]}"
-        assert "1002 keys written, 1 kept" in trimaran("import", connect, "--keep", transcript)
+        assert "1003 keys written, 1 kept" in trimaran("import", connect, "--keep", transcript)
         with redis.Redis(port=ports[2]) as client:
             assert client.get("key1") == b"newer"
             assert client.execute_command("PEXPIRETIME", "leased") == deadline_ms
-        assert "1003 keys written" in trimaran("import", connect, transcript)
+            remaining_ms, *rest = client.execute_command("TRI.LEASE", "TTL", 77, "KEYS")
+            assert rest == [3_600_000, 1, [b"worker"]]
+            assert remaining_ms > 3_500_000
+        # The id is somebody's now: nothing is hung on a stranger's lease.
+        said = trimaran("import", connect, transcript)
+        assert "1004 keys written\nlease 77 is " in said
+        here = int(said.split("lease 77 is ")[1].split()[0])
+        with redis.Redis(port=ports[2]) as client:
+            assert client.execute_command("TRI.LEASE", "TTL", here, "KEYS")[2:] == [1, [b"worker"]]
+            assert client.execute_command("TRI.LEASE", "TTL", 77)[2] == 0
         trimaran("export", connect, tmp_path / "again.jsonl", "--prefix", "key")
         pairs = [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()]
         assert {row["key"]: row["value"] for row in pairs[1:-1]} == {

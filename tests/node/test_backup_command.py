@@ -13,8 +13,10 @@ import pytest
 
 from node.commands.backup import READ_BYTES_MAX
 from node.errors import Unavailable
+from node.image_bytes import BytesFile
 from statemachine import LogId, SnapshotMetadata
 from statemachine.fs import Disk
+from statemachine.image_reader import read_image
 from tests.support.fake_service import Client, FakeService
 
 DATA = bytes(range(256)) * 2048
@@ -54,11 +56,18 @@ def ask(client: Client, *words: bytes | str | int) -> Any:
     return reader.gets()
 
 
-def test_begin_tells_what_there_is_and_read_gives_every_byte_of_it(path: Path) -> None:
+def written_to() -> tuple[FakeService, Client]:
+    """A node and its client, behind one write."""
     service = FakeService()
     client = Client(service)
-    opened = offer(service, path, 0)
-    assert ask(client, "TRI.BACKUP", "BEGIN") == [0, 7, len(DATA), b"ab" * 32]
+    client.run("SET", "k", "v")
+    return service, client
+
+
+def test_begin_tells_what_there_is_and_read_gives_every_byte_of_it(path: Path) -> None:
+    service, client = written_to()
+    opened = offer(service, path, 1)
+    assert ask(client, "TRI.BACKUP", "BEGIN") == [1, 7, len(DATA), b"ab" * 32]
     path.unlink()  # a newer snapshot pushes it out: what is open stays readable
     pieces = [
         ask(client, "TRI.BACKUP", "READ", offset, READ_BYTES_MAX)
@@ -71,9 +80,8 @@ def test_begin_tells_what_there_is_and_read_gives_every_byte_of_it(path: Path) -
 
 
 def test_begin_waits_for_a_read_first_at_the_level_of_the_connection(path: Path) -> None:
-    service = FakeService()
-    client = Client(service)
-    offer(service, path, 0)
+    service, client = written_to()
+    offer(service, path, 1)
     ask(client, "TRI.CONSISTENCY", "lease")
     ask(client, "TRI.BACKUP", "BEGIN")
     assert [level.value for level in service.levels] == ["lease"]
@@ -83,27 +91,23 @@ def test_begin_waits_for_a_read_first_at_the_level_of_the_connection(path: Path)
 def test_no_leader_or_no_snapshot_is_unavailable(
     failures: list[Exception | None], path: Path
 ) -> None:
-    service = FakeService()
-    client = Client(service)
-    offer(service, path, 0)
+    service, client = written_to()
+    offer(service, path, 1)
     service.next_failures.extend(failures)
     answer = ask(client, "TRI.BACKUP", "BEGIN")
     assert str(answer) == "CLUSTERDOWN alone"
 
 
 def test_a_snapshot_older_than_what_was_applied_is_not_given_out(path: Path) -> None:
-    service = FakeService()
-    client = Client(service)
-    client.run("SET", "k", "v")
+    service, client = written_to()
     opened = offer(service, path, 0)
     assert str(ask(client, "TRI.BACKUP", "BEGIN")).startswith("CLUSTERDOWN the snapshot is not")
     assert opened.closed == 1
 
 
 def test_the_file_is_let_go_by_the_next_begin_by_reset_and_with_the_connection(path: Path) -> None:
-    service = FakeService()
-    client = Client(service)
-    files = [offer(service, path, 0) for _ in range(3)]
+    service, client = written_to()
+    files = [offer(service, path, 1) for _ in range(3)]
     ask(client, "TRI.BACKUP", "BEGIN")
     ask(client, "TRI.BACKUP", "BEGIN")
     assert [each.closed for each in files] == [1, 0, 0]
@@ -129,3 +133,14 @@ def test_the_file_is_let_go_by_the_next_begin_by_reset_and_with_the_connection(p
 )
 def test_what_cannot_be_asked_is_said(words: list[str | int], error: str) -> None:
     assert error in str(ask(Client(FakeService()), "TRI.BACKUP", *words))
+
+
+def test_a_store_that_was_never_written_to_is_an_image_of_nothing() -> None:
+    client = Client(FakeService())
+    index, term, size_bytes, sha256 = ask(client, "TRI.BACKUP", "BEGIN")
+    data = ask(client, "TRI.BACKUP", "READ", 0, size_bytes)
+    assert (index, term, len(data)) == (0, 0, size_bytes)
+    image = read_image(Path("empty"), BytesFile(data))
+    assert image.last == LogId(index=0, term=0)
+    assert not image.parts.columns.values
+    assert image.checksum.hex().encode() == sha256

@@ -286,7 +286,7 @@ def info(client: Client, *sections: str) -> dict[str, str]:
 def test_info_has_what_stock_clients_read_and_the_raft_section(
     client: Client, service: FakeService
 ) -> None:
-    client.run("SET", "a", "1")
+    client.run("SET", "a", "1", "PX", 60_000)
     told = info(client)
     assert told["redis_version"].startswith("7.")
     assert (told["redis_mode"], told["cluster_enabled"], told["arch_bits"]) == (
@@ -297,13 +297,30 @@ def test_info_has_what_stock_clients_read_and_the_raft_section(
     assert (told["role"], told["connected_slaves"], told["db0"]) == (
         "master",
         "2",
-        "keys=1,expires=0,avg_ttl=0",
+        "keys=1,expires=1,avg_ttl=0",
     )
     assert told["raft_id"] == "n1"
     assert {name for name in told if name.startswith("raft_")} == set(service.info())
     assert set(info(client, "Raft")) == set(service.info())
     assert info(client, "nothing") == {}
     assert set(info(client, "keyspace", "cluster")) == {"db0", "cluster_enabled"}
+
+
+def test_info_tells_of_leases_watches_tracking_and_history(
+    client: Client, service: FakeService
+) -> None:
+    client.run("HELLO", "3")
+    client.run("TRI.LEASE", "GRANT", 1000)
+    client.run("TRI.WATCH", "KEY", "a")
+    client.run("CLIENT", "TRACKING", "ON")
+    client.run("GET", "a")
+    other = Client(service, client.frontend)
+    told = info(other, "clients", "stats", "trimaran")
+    names = ("leases", "watches", "watches_behind", "tracking_clients", "tracking_total_keys")
+    assert [told[name] for name in names] == ["1", "1", "0", "1", "1"]
+    assert (told["history_keys"], told["history_first_revision"]) == ("0", "1")
+    other.run("SET", "b", "2")
+    assert info(other, "trimaran")["history_keys"] == "1"
 
 
 def test_a_follower_says_who_leads(client: Client, service: FakeService) -> None:

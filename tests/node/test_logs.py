@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from node.config_sections import LogSection
 from node.logs import EventLog, configure
@@ -85,3 +86,44 @@ def test_a_line_of_another_library_comes_out_in_the_same_shape() -> None:
     assert len(line.splitlines()) == 1
     logging.getLogger("pysyncobj").info("chatter about itself")
     assert "chatter" not in stream.getvalue()
+
+
+def test_the_page_is_told_what_is_not_written_and_never_bytes() -> None:
+    stream = lines_of(LogSection(level="error"))
+    told: list[tuple[str, str, dict[str, object]]] = []
+    log = EventLog("n1", lambda *words: told.append(words))
+    log.place = lambda: (3, 17)
+    log.debug("chatter")
+    log.info("odd", value=b"secret")
+    assert told == [("info", "odd", {"term": 3, "index": 17, "value": "<6 bytes>"})]
+    assert stream.getvalue() == ""
+
+
+def test_a_line_says_where_the_node_stands_unless_it_says_so_itself() -> None:
+    stream = lines_of(LogSection())
+    log = EventLog("n1")
+    log.place = lambda: (3, 17)
+    log.info("a")
+    log.info("b", term=2, index=9)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith(" level=info node=n1 event=a term=3 index=17")
+    assert second.endswith(" level=info node=n1 event=b term=2 index=9")
+
+
+def test_whoever_has_a_node_inside_hears_events_as_records_without_values(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the program has made of structlog for itself has no part in it."""
+    with structlog.testing.capture_logs() as captured, caplog.at_level(logging.INFO, "trimaran"):
+        EventLog("n1").info("100 % odd", value=b"secret")
+    assert captured == []
+    (record,) = caplog.records
+    assert record.getMessage() == "100 % odd"
+    assert record.__dict__["trimaran_fields"] == {"node": "n1", "value": "<6 bytes>"}
+
+
+def test_an_event_that_nobody_hears_is_not_made() -> None:
+    lines_of(LogSection(level="info"))
+    log = EventLog("n1")
+    log.place = lambda: pytest.fail("nobody hears it")
+    log.debug("chatter", value=b"v")

@@ -19,7 +19,7 @@ from tests.support.fake_service import members
 
 PATH = Path("/data/n1/members.json")
 FOUNDING = Roster.founded_by(members(3))
-FOURTH, FIFTH = members(5)[3:]
+N1, N2, N3, FOURTH, FIFTH = members(5)
 
 
 class Room:
@@ -32,6 +32,7 @@ class Room:
         *,
         settled_index: int = 0,
         slow: bool = False,
+        is_joined: bool = False,
     ) -> None:
         self.saves: list[tuple[Callable[[], None], Callable[[None], None]]] = []
         """With `slow`: file work that is asked for and not done."""
@@ -52,6 +53,7 @@ class Room:
             on_change=self._changed,
             on_settled=self._changed,
             on_removed=self.removed.append,
+            is_joined=is_joined,
             settled_index=settled_index,
             on_saved=self._told_saved,
             **options,
@@ -94,6 +96,26 @@ def test_a_roster_is_in_force_once_it_is_logged_and_taken_back_with_its_entry() 
     room.membership.observe([])
     assert room.membership.current == FOUNDING
     assert room.changes == 2
+
+
+def test_a_new_directory_takes_no_seat_of_an_older_one_for_its_own() -> None:
+    """Goal: whoever knows only an old roster has a newcomer believe neither that it counts nor,
+    with the next roster, that it was removed. Found by simulation (everything 2291)."""
+    newcomer = Roster.founded_by([N2, N3], index=-1)
+    room = Room(founding=newcomer, is_joined=True)
+    elders = FOUNDING.adding(FOURTH, 7).knowing({"n1": "the lost one"})
+    removed = elders.removing("n1", 9)
+    for roster in (FOUNDING, elders, removed):
+        room.membership.adopt(roster)
+        assert room.membership.is_waiting
+        assert not room.membership.am_voter
+    assert room.removed == []
+    room.membership.adopt(seated := removed.adding(N1, 11))
+    assert not room.membership.is_waiting
+    room.membership.adopt(seated.knowing({"n1": "aa"}).promoting("n1", 12))
+    assert room.membership.am_voter
+    room.membership.adopt(room.membership.current.removing("n1", 14))
+    assert len(room.removed) == 1
 
 
 def test_another_leaders_roster_at_the_same_index_takes_its_place() -> None:

@@ -33,6 +33,7 @@ class Replica:
         self.applied = 10
         self.up = [f"n{number}" for number in range(2, members + 1)]
         self.sent: list[tuple[str, list[Any]]] = []
+        self.awaited: list[tuple[str, int]] = []
         self.clock = ManualClock()
         self.turns = Turns()
         self.reads = Reads(
@@ -66,6 +67,9 @@ class Replica:
     def send(self, peer_id: str, frame: bytes) -> bool:
         self.sent.append((peer_id, wire.decode(frame[wire.LENGTH.size :])))
         return peer_id in self.up
+
+    def await_commit(self, peer_id: str, index: int) -> None:
+        self.awaited.append((peer_id, index))
 
     # What tests do with it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,11 +26,37 @@ from tests.support.live_server import LiveServer, Wire, live_server
 from tests.support.ports import free_base_port
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=["asyncio", "uvloop", "workers"])
 def server(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
-    """Both event loops: a node runs on uvloop where it is installed."""
-    with live_server(event_loop=request.param) as running:
-        yield running
+    """Both event loops, as a node runs on uvloop where it is installed; and client.workers."""
+    if request.param == "workers":
+        with live_server(config(client=ClientSection(workers=2)), event_loop="uvloop") as running:
+            yield running
+    else:
+        with live_server(event_loop=request.param) as running:
+            yield running
+
+
+def test_a_client_that_left_by_a_reset_is_let_go_without_a_word(server: LiveServer) -> None:
+    """The node closes a connection whose reset it has not been told of yet."""
+    said: list[dict[str, object]] = []
+    server.loop.set_exception_handler(lambda _, context: said.append(context))
+    client = socket.create_connection(("127.0.0.1", server.port))
+    client.sendall(b"PING\r\n")
+    assert client.recv(100) == b"+PONG\r\n"
+
+    def reset_and_close() -> None:  # in the loop's thread: it sees nothing in between
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        server.server._protocols.copy().pop().end()
+
+    server.call(reset_and_close)
+    give_up_s = time.monotonic() + 10
+    while server.call(lambda: len(server.server._protocols)) and time.monotonic() < give_up_s:
+        time.sleep(0.01)
+    server.loop.set_exception_handler(None)
+    assert not server.server._protocols
+    assert said == []
 
 
 # Stock clients.

@@ -48,7 +48,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def section(certificates: Path, **more: str) -> ClientSection:
+def section(certificates: Path, **more: str | int) -> ClientSection:
     return ClientSection(
         tls_certificate=str(certificates / "node.pem"),
         tls_key=str(certificates / "node.key"),
@@ -56,9 +56,12 @@ def section(certificates: Path, **more: str) -> ClientSection:
     )
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_redis_py_works_over_tls_and_checks_who_answers(certificates: Path, protocol: int) -> None:
-    with live_server(config(client=section(certificates))) as server:
+def test_redis_py_works_over_tls_and_checks_who_answers(
+    certificates: Path, protocol: int, workers: int
+) -> None:
+    with live_server(config(client=section(certificates, workers=workers))) as server:
         with redis.Redis(
             port=server.port, host="127.0.0.1", protocol=protocol, ssl=True,
             ssl_ca_certs=str(certificates / "ca.pem"),
@@ -77,8 +80,11 @@ def test_redis_py_works_over_tls_and_checks_who_answers(certificates: Path, prot
             stranger.ping()
 
 
-def test_plain_text_at_a_tls_port_is_closed_and_disturbs_nobody(certificates: Path) -> None:
-    with live_server(config(client=section(certificates))) as server:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_plain_text_at_a_tls_port_is_closed_and_disturbs_nobody(
+    certificates: Path, workers: int
+) -> None:
+    with live_server(config(client=section(certificates, workers=workers))) as server:
         with Wire(server.port) as client:
             client.send(wire("SET", "a", "1"))
             assert b"OK" not in client.rest()

@@ -14,6 +14,7 @@ from node import wire
 from node.entry import KIND_BATCH, NOOP_COMMAND, wrap
 from node.errors import Fatal
 from node.following import APPLY_ENTRIES_PER_TURN
+from node.leading import ANNOUNCE_S
 from node.transport import TERM_STEP_MAX
 from node.wire import WireError
 from tests.support.fence import HEARTBEAT_S, Fence, batch, entry
@@ -255,13 +256,109 @@ def test_an_empty_append_is_left_out_when_one_has_just_gone_and_says_nothing_new
     fence.take()
     assert fence.send_append("n2", 2)
     assert fence.take() == []
-    assert fence.send_append("n2", 2, commit=2)  # the last entry is committed: news
-    assert [message[2] for _, message in fence.take()] == [2]
-    assert fence.send_append("n2", 2, commit=2)
-    assert fence.take() == []
     fence.now_s += HEARTBEAT_S
-    assert fence.send_append("n2", 2, commit=2)
+    assert fence.send_append("n2", 2)
     assert len(fence.take()) == 1
+
+
+def committed(fence: Fence, index: int) -> list[tuple[str, int]]:
+    """PySyncObj has committed `index` and says so to all: (to, commit index) of what left."""
+    fence.state.commit = index
+    for peer_id in ("n2", "n3"):
+        assert fence.send_append(peer_id, index, commit=index)
+    return announced(fence)
+
+
+def announced(fence: Fence) -> list[tuple[str, int]]:
+    return [(to, message[2]) for to, message in fence.take()]
+
+
+def leading_with_an_entry_under_way(fence: Fence) -> None:
+    fence.log((2, 1))
+    fence.state.leads(term=1)
+    for peer_id in ("n2", "n3"):
+        fence.send_append(peer_id, 1, entry(2, 1))
+    fence.take()
+
+
+def test_a_commit_is_said_by_the_next_append(fence: Fence) -> None:
+    leading_with_an_entry_under_way(fence)
+    assert committed(fence, 2) == []
+    fence.log((3, 1))
+    fence.send_append("n2", 2, entry(3, 1), commit=2)
+    assert announced(fence) == [("n2", 2)]
+
+
+def test_a_commit_that_no_append_has_said_is_said_a_moment_later(fence: Fence) -> None:
+    leading_with_an_entry_under_way(fence)
+    committed(fence, 2)
+    ((seconds, announce),) = fence.later
+    assert seconds == ANNOUNCE_S
+    announce()
+    assert announced(fence) == [("n2", 2), ("n3", 2)]
+    assert committed(fence, 2) == []  # it has been said
+    assert len(fence.later) == 1
+
+
+def test_nothing_is_said_a_moment_later_when_the_next_entry_is_under_way_or_another_leads(
+    fence: Fence,
+) -> None:
+    leading_with_an_entry_under_way(fence)
+    committed(fence, 2)
+    fence.log((3, 1))
+    fence.later.pop()[1]()
+    assert announced(fence) == []
+    fence.journal.pop()
+    committed(fence, 2)
+    fence.state.follows("n2", term=2)
+    fence.later.pop()[1]()
+    assert announced(fence) == []
+
+
+def test_whose_clients_wait_for_a_commit_hears_of_it_at_once(fence: Fence) -> None:
+    leading_with_an_entry_under_way(fence)
+    fence.transport.leading.await_commit("n3", 2)
+    assert announced(fence) == []  # it is not committed yet
+    assert committed(fence, 2) == [("n3", 2)]
+
+
+def test_who_comes_to_wait_for_what_is_committed_hears_of_it_at_once_and_once(
+    fence: Fence,
+) -> None:
+    leading_with_an_entry_under_way(fence)
+    committed(fence, 2)
+    for _ in range(2):
+        fence.transport.leading.await_commit("n3", 2)
+    assert announced(fence) == [("n3", 2)]
+    fence.transport.leading.await_commit("n9", 2)  # removed meanwhile
+    assert announced(fence) == []
+
+
+def test_a_peer_whose_batch_was_appended_waits_for_its_commit(fence: Fence) -> None:
+    leading_with_an_entry_under_way(fence)
+    fence.receive("n2", wire.FORWARD, batch(2, 1, origin=b"n2:0"))
+    assert committed(fence, 2) == [("n2", 2)]
+
+
+# -- ticks -----------------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_costs_a_tick_when_it_may_commit_something(fence: Fence) -> None:
+    leading_with_an_entry_under_way(fence)
+    fence.receive("n2", wire.ACK, 1, 3, False, True)
+    assert fence.state.kicks == 1
+    fence.state.commit = 2
+    fence.receive("n3", wire.ACK, 1, 3, False, True)
+    assert fence.state.kicks == 1
+
+
+def test_entries_behind_what_may_be_applied_in_a_turn_cost_a_tick(fence: Fence) -> None:
+    fence.follows = True
+    fence.receive_append("n2", 2, (1, 0), (2, 2), commit=1)
+    assert fence.state.kicks == 0
+    fence.journal.hold = 1
+    fence.receive_append("n2", 2, (2, 2), commit=2)
+    assert fence.state.kicks == 1
 
 
 def test_during_a_snapshot_stream_a_peer_gets_heartbeats_without_entries(fence: Fence) -> None:

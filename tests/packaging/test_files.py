@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from node.cli_parser import build_parser
 from node.config import Config
@@ -35,7 +36,6 @@ def test_the_nodes_of_compose_have_a_configuration_that_starts(node_id: str) -> 
 
 
 def test_compose_is_yaml_with_three_nodes_that_share_nothing() -> None:
-    yaml = pytest.importorskip("yaml", reason="PyYAML comes with the tools for the docs")
     found = yaml.safe_load((PACKAGING / "compose.yaml").read_text())
     services = found["services"]
     assert sorted(services) == ["n1", "n2", "n3"] == sorted(found["volumes"])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import blocks
 from tests.support.ports import free_base_port
 from tests.support.supervised import wait_until
 
@@ -124,6 +125,65 @@ def test_a_wheel_in_an_empty_environment_runs_a_cluster_at_once(
         if cluster.poll() is None:
             cluster.kill()
             cluster.wait()
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+def test_pipx_and_uv_make_a_tool_of_it_as_the_page_says(wheel: Path, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "install.md"
+    (block,) = [each for each in blocks(page) if each.text.startswith("pipx install")]
+    bin_ = _environment(tmp_path / "tools", "pipx", "uv")
+    places = {
+        "PIPX_HOME": "pipx", "PIPX_BIN_DIR": "pipx-bin", "PIPX_MAN_DIR": "pipx-man",
+        "UV_TOOL_DIR": "uv", "UV_TOOL_BIN_DIR": "uv-bin", "UV_CACHE_DIR": "uv-cache",
+    }  # fmt: skip
+    environment = CLEAN | {name: str(tmp_path / place) for name, place in places.items()}
+    environment |= _as_pip_for_uv(bin_) | {
+        "PATH": f"{bin_}:{CLEAN['PATH']}",
+        "UV_PYTHON": sys.executable,
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    (tmp_path / "dist").symlink_to(wheel.parent)
+    for line in block.text.splitlines():
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True,
+            timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    for place in ("pipx-bin", "uv-bin"):
+        words = [tmp_path / place / "trimaran", "--version"]
+        done = subprocess.run(words, capture_output=True, text=True, env=CLEAN, timeout=60)
+        assert done.stdout.startswith("trimaran "), (place, done.stdout, done.stderr)
+
+
+def _environment(path: Path, *needs: str) -> Path:
+    """The bin of a new environment with these. Skips where no index is reached."""
+    subprocess.run([sys.executable, "-m", "venv", path], check=True, env=CLEAN, timeout=100)
+    pip = path / "bin" / "pip"
+    done = subprocess.run(
+        [pip, "install", "--quiet", *needs], capture_output=True, text=True, env=CLEAN, timeout=200
+    )
+    if done.returncode:
+        pytest.skip(f"{', '.join(needs)} cannot be installed here")
+    return path / "bin"
+
+
+def _as_pip_for_uv(bin_: Path) -> dict[str, str]:
+    """Where pip of this machine gets packages from, in uv's words: uv does not ask pip."""
+    words = [bin_ / "pip", "config", "list"]
+    said = subprocess.run(words, capture_output=True, text=True, env=CLEAN, timeout=60).stdout
+    found = {}
+    for line in said.splitlines():
+        name, _, value = line.partition("=")
+        found[name.rpartition(".")[2]] = value.strip("'")
+    uv = {
+        "index-url": "UV_DEFAULT_INDEX",
+        "extra-index-url": "UV_INDEX",
+        "find-links": "UV_FIND_LINKS",
+        "cert": "SSL_CERT_FILE",
+        "constraint": "UV_CONSTRAINT",
+    }
+    return {uv[name]: value for name, value in found.items() if name in uv}
 
 
 def _interpreter(version: str) -> str:

@@ -20,13 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.scripts.load import SCRIPTS
-from tests.support.bench import systems
+from tests.support.bench import systems, tools
+from tests.support.bench.bulk import write_bulk
+from tests.support.bench.cases import CASES, Case, Settings
+from tests.support.bench.charts import cases_chart, series_chart, sweep_chart
+from tests.support.bench.footprint import goal_text
 from tests.support.bench.load import Load, drive, fill, percentiles
-from tests.support.bench.measure import CASES, Case
+from tests.support.bench.long import drift
 from tests.support.bench.meter import Meter
-from tests.support.bench.told import chart, compare, medians, ratios, row_text, table
+from tests.support.bench.sweeps import SWEEPS, cases_at, points
+from tests.support.bench.systems import Ours
+from tests.support.bench.told import compare, medians, ratios, row_text, table
 from tests.support.bench.wires import EtcdWire, NatsWire, RespWire, Wire
 from tests.support.ports import free_base_port
 
@@ -49,7 +56,7 @@ def heard(wire: Wire, said: bytes) -> list[tuple[int, int]]:
 
 def test_resp_counts_answers_and_refusals_wherever_they_are_cut() -> None:
     wire = RespWire("set", value_bytes=3)
-    assert wire.ask(7) == b"*3\r\n$3\r\nSET\r\n$12\r\nkey:00000007\r\n$3\r\nxxx\r\n"
+    assert wire.ask(7) == b"*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000007\r\n$3\r\nxxx\r\n"
     assert heard(wire, b"+OK\r\n" * 3) == [(3, 0)] * 2
     assert heard(wire, b"+OK\r\n-BUSY later\r\n+OK\r\n") == [(2, 1)] * 2
     get = RespWire("get", value_bytes=3)
@@ -71,7 +78,7 @@ def test_etcd_counts_streams_that_end_and_answers_pings() -> None:
     wire = EtcdWire("set", value_bytes=2)
     asked = wire.ask(1)
     assert asked[9:].startswith(b"\x83\x86\x04\x14/etcdserverpb.KV/Put")
-    assert asked.endswith(b"\n\x0ckey:00000001\x12\x02xx")
+    assert asked.endswith(b"\n\x10key:000000000001\x12\x02xx")
     good = etcd_frame(1, 4, 1, b"h") + etcd_frame(0, 0, 1, b"data") + etcd_frame(1, 5, 1, b"t")
     refused = etcd_frame(1, 5, 3, b"t")
     ping = etcd_frame(6, 0, 0, b"12345678") + etcd_frame(6, 1, 0, b"87654321")
@@ -215,10 +222,120 @@ def test_only_what_became_much_worse_is_told() -> None:
 
 
 def test_the_chart_names_every_system_and_figure() -> None:
-    svg = chart(medians(ROWS), "two cores")
+    svg = cases_chart(medians(ROWS), "two cores")
     assert svg.startswith("<svg xmlns=")
     for word in ("fast", "soon", "trimaran", "etcd", "0.50", "1.00"):
         assert f">{word}" in svg, word
+
+
+def test_a_sweep_is_drawn_place_by_place_and_its_places_are_kept_apart() -> None:
+    rows = [{**row("trimaran", "SET", 1000.0 / x, 0.1 * x), "x": x} for x in (1, 1, 1000)]
+    merged = medians(rows)
+    assert [(each["x"], each["rounds"]) for each in merged] == [(1, 2), (1000, 1)]
+    assert "SET at 1,000 " in row_text(merged[1])
+    svg = sweep_chart(merged, "keys", "two cores")
+    assert svg.count("<polyline") == 3
+    assert ">keys<" in svg
+    assert ">trimaran SET<" in svg
+
+
+def test_a_long_run_is_drawn_second_by_second() -> None:
+    svg = series_chart([[each, 100, 1.0, 2.0, 0.0] for each in range(5)], "open loop")
+    assert svg.count("<polyline") == 4
+
+
+def test_every_sweep_changes_one_thing() -> None:
+    settings, ours = Settings(), Ours()
+    for name, (_, xs) in SWEEPS.items():
+        found = points(name, (), settings, ours)
+        assert [each.x for each in found] == list(xs)
+        for each in found:
+            assert len(cases_at(each, name, ["etcd"])) == 2
+    (big,) = points("size", [1 << 20], settings, ours)
+    assert (big.settings.value_bytes, big.settings.keys) == (1 << 20, 64)
+    (five,) = points("nodes", [5], settings, ours)
+    assert (five.ours.nodes, five.needs_new) == (5, True)
+    (slow,) = points("fsync", [20], settings, ours)
+    assert (slow.ours.doors, slow.sync_delay_ms) == (True, 20)
+
+
+def test_a_drift_is_that_of_the_last_third_against_the_first() -> None:
+    rates = [100.0, 1.0, 100.0, 7.0, 7.0, 7.0, 80.0, 80.0, 999.0]
+    assert drift([{"ops_s": each} for each in rates]) == pytest.approx(0.8)
+
+
+def test_a_figure_says_whether_its_goal_is_met() -> None:
+    told = {"figure": "idle", "value": 2.5, "unit": "%", "goal": 2.0, "at_least": False}
+    assert "<= 2: MISSED" in goal_text({**told, "met": False})
+    assert ">= 2: met" in goal_text({**told, "at_least": True, "met": True})
+
+
+# --- generators in C -----------------------------------------------------------------------
+
+REDIS_BENCHMARK_SAID = """\rSET: rps=0.0 (overall: 0.0)\r====== SET ======
+  20000 requests completed in 0.18 seconds
+
+Latency by percentile distribution:
+0.000% <= 0.055 milliseconds (cumulative count 1)
+50.000% <= 0.255 milliseconds (cumulative count 10868)
+96.875% <= 0.415 milliseconds (cumulative count 19395)
+99.805% <= 3.215 milliseconds (cumulative count 19961)
+99.902% <= 3.359 milliseconds (cumulative count 19982)
+100.000% <= 3.615 milliseconds (cumulative count 20000)
+100.000% <= 3.615 milliseconds (cumulative count 20000)
+
+Cumulative distribution of latencies:
+100.000% <= 4.103 milliseconds (cumulative count 20000)
+
+Summary:
+  throughput summary: 111111.11 requests per second
+  latency summary (msec):
+          avg       min       p50       p95       p99       max
+        0.262     0.048     0.255     0.375     0.775     3.615
+"""
+
+
+def test_what_redis_benchmark_says_is_read_to_the_third_digit() -> None:
+    assert tools.redis_benchmark_told(REDIS_BENCHMARK_SAID) == {
+        "ops_s": 111111.11, "p50_ms": 0.255, "p95_ms": 0.375, "p99_ms": 0.775,
+        "p99_9_ms": 3.359, "max_ms": 3.615,
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="refused"):
+        tools.redis_benchmark_told("Could not connect: Connection refused")
+
+
+def test_what_h2load_logs_are_times_of_answers() -> None:
+    assert tools.h2load_times("17\t200\t696\n18\t-1\t5\n19\t200\t1000\n") == [0.000696, 0.001]
+
+
+def test_clients_are_shared_out_and_nobody_asks_at_a_rate_in_c() -> None:
+    assert tools.shares(256, 3) == [86, 85, 85]
+    assert tools.shares(1, 3) == [1, 0, 0]
+    with pytest.raises(RuntimeError, match="nats"):
+        tools.drive(a_load(("127.0.0.1", 1), wire="nats"))
+    with pytest.raises(RuntimeError, match="rate"):
+        tools.drive(a_load(("127.0.0.1", 1), rate=5.0))
+
+
+@pytest.mark.skipif(systems.missing("redis") is not None, reason="needs redis-server")
+def test_redis_benchmark_and_the_python_generator_mean_the_same_keys(tmp_path: Path) -> None:
+    with systems.start("redis", tmp_path / "redis", free_base_port()) as system:
+        server = system.servers[0]
+        load = a_load(server, keys=50, pids=system.pids, seconds=0.2)
+        fill(load)
+        found = tools.drive(Load(**{**vars(load), "test": "get", "clients": 4, "pipeline": 2}))
+        tools.drive(load)
+        write_bulk(server, 50, 8, "key:")  # the same keys again
+        write_bulk(server, 1_000, 10)
+        with redis.Redis(*server) as client:
+            assert client.dbsize() == 50 + 1_000
+            assert client.info("stats")["keyspace_misses"] == 0
+    assert found["ops_s"] > 100
+    assert 0 < found["p50_ms"] <= found["p99_9_ms"] <= found["max_ms"]
+    assert found["cpu_generator"] > 0
+
+
+# --- who is asked --------------------------------------------------------------------------
 
 
 def test_every_goal_is_against_somebody_who_is_asked() -> None:

@@ -11,7 +11,7 @@
     oracles.py    what must hold at every step; model.py: the state machine once more
     coverage.py   how often each rare event came about
     minimise.py   a failing plan made small, and written as a regression test
-    planted.py    bugs that are put in on purpose, to see that they are found
+    planted/      bugs that are put in on purpose, to see that they are found
     campaign.py   many seeds, in several processes
 
 docs/simulation.md says what is simulated and what is not.

@@ -212,6 +212,29 @@ class Faults:
         self._world.on_hand_over = deafen
         self._transfer(chance)
 
+    def _stream(self, chance: random.Random, how: str, span_s: float) -> None:
+        """The next snapshot on its way is in the middle when its leader stands still for longer
+        than the others wait, when its connection ends, or when its leader dies."""
+        world = self._world
+        pause_s = span_s + 2 * world.plan.election_ms[1] / 1000
+
+        def disturb(sender: str, to: str) -> None:
+            if self.is_healed:
+                return
+            world.count(f"a snapshot stream was disturbed ({how})")
+            if how == "pause":
+                self._pause(chance, sender, pause_s)
+            elif how == "reset":
+                self._reset(chance, sender, to)
+            else:
+                self._crash(chance, sender, "ALL", 0.0)
+
+        def heard(sender: str, to: str) -> None:
+            # Once that piece has been dealt with.
+            world.loop.call_soon(disturb, sender, to, context=world.context)
+
+        world.on_chunk = heard
+
     def _there_and_back(self, chance: random.Random, name: str, span_s: float) -> None:
         """Leadership goes and comes back while what one follower says is held up."""
         leader = self._world.leader()

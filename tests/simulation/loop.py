@@ -45,6 +45,8 @@ class Life:
         self.number = number
         self.dead = False
         self.paused = False
+        self.resumed_s = 0.0
+        """When it last went on after a pause, by its machine's clock."""
         self.workers: list[Any] = []
         self.held: deque[Any] = deque()
         self.context = contextvars.copy_context()
@@ -82,6 +84,8 @@ class SimLoop(asyncio.BaseEventLoop):
     def resume(self, life: Life) -> None:
         """Let a paused process go on: what fell due meanwhile runs now, in order."""
         life.paused = False
+        if life.host is not None:
+            life.resumed_s = life.host.clock.monotonic()
         held, life.held = life.held, deque()
         if not life.dead:
             self._ready.extend(held)

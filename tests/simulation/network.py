@@ -10,6 +10,8 @@
     reset     the connection ends, a prefix of what is on its way still arrives; dialled anew
     double    a second connection is opened beside the first, which each end drops for the newer
     again     single votes, grants and echoes arrive twice, as from a peer that repeats itself
+    late      a forwarded batch arrives once more, long after, perhaps at another leader and when
+              its sender has been started anew: what an earlier connection still carried
 
 Frames of one direction of one session arrive in order or not at all; those of two sessions in any
 order. Delays come from one source for each direction. What arrives is handled as the process that
@@ -56,6 +58,7 @@ class SimNetwork:
         self.ends: dict[str, SimLinks] = {}
         self.sessions: dict[Pair, Session] = {}
         self._chances: dict[Pair, random.Random] = {}
+        self._late = random.Random(f"{world.seed} late")
 
     def links(self, me: Member, others: tuple[Member, ...], **options: Any) -> SimLinks:
         """In place of node.links.Links."""
@@ -122,6 +125,33 @@ class SimNetwork:
             session.end(notice_s, lossy=lossy)
         self.redial(pair)
 
+    def forwarded(self, sender: str, message: wire.Message) -> None:
+        """A batch was forwarded: perhaps it comes once more, later."""
+        if self.repeats and self._late.random() < self.repeats:
+            host = self.world.hosts[sender]
+            self.world.loop.call_later(
+                0.05 + self._late.random(),
+                self._again,
+                sender,
+                host.incarnation,
+                host.boots,
+                message,
+                context=self.world.context,
+            )
+
+    def _again(self, sender: str, incarnation: str, boots: int, message: wire.Message) -> None:
+        world, leader = self.world, self.world.leader()
+        host = world.hosts[sender]
+        if not self.repeats or leader is None or leader.life is None or leader.id == sender:
+            return
+        session = self.sessions.get(_pair(sender, leader.id))
+        if session is None or host.incarnation != incarnation or host.life is None:
+            return
+        world.count("a forwarded batch came again, late")
+        if host.boots != boots:
+            world.count("a batch of a dead process came late")
+        world.loop.spawn(leader.life, session.again, sender, leader.id, message)
+
     # -- connecting -------------------------------------------------------------------------
 
     def join(self, end: SimLinks) -> None:
@@ -175,6 +205,9 @@ class Session:
         self._last_s = {pair[0]: now_s, pair[1]: now_s}
         self.ends_s = {pair[0]: float("inf"), pair[1]: float("inf")}
         self._held: dict[str, list[bytes]] = {pair[0]: [], pair[1]: []}
+        self.carried: dict[str, tuple[int, int, int]] = {}
+        """To whom: term, index up to which entries were sent and not refused since, and how often
+        some of them were sent again."""
         self.waiting_bytes = {pair[0]: 0, pair[1]: 0}
         self.over = False
 
@@ -222,6 +255,10 @@ class Session:
         acked = oracles.acked(to, sender) if message[0] == wire.ACK else 0
         if not self._handle(end, sender, message):
             return
+        if message[0] == wire.ACK and not message[4]:
+            self.carried.pop(sender, None)
+        if message[0] == wire.FORWARD:
+            network.forwarded(sender, message)
         if message[0] == wire.ACK:
             oracles.handled(sender, to, message, acked)
         if (
@@ -232,6 +269,11 @@ class Session:
         ):
             network.world.count("a vote or an acknowledgement came twice")
             self._handle(end, sender, message)
+
+    def again(self, sender: str, to: str, message: wire.Message) -> None:
+        """A message that came before comes once more."""
+        if self.ends[to].is_session(sender, self):
+            self._handle(self.ends[to], sender, message)
 
     def _handle(self, end: SimLinks, sender: str, message: wire.Message) -> bool:
         try:
@@ -325,7 +367,7 @@ class SimLinks:
         session = self._open.get(peer_id)
         if session is None or self._closed or self.life.dead:
             return False
-        self._network.world.oracles.sent(self.life, peer_id, frame)
+        self._network.world.oracles.sent(self.life, peer_id, frame, session)
         session.send(peer_id, frame)
         return True
 

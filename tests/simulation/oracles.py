@@ -36,11 +36,15 @@ from tests.simulation.model import ModelState, agrees
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host, SimJournal
+    from tests.simulation.network import Session
     from tests.simulation.world import World
 
 __all__ = ["Oracles"]
 
 DIGEST_EVERY = 8
+FALLBACK_SLACK_S = 0.2
+BACKLOG_BYTES = 4096
+"""What a backlog may have on its way beside it."""
 _FROM_LEADERS = frozenset((wire.APPEND, wire.READ_PROBE))
 _KIND_AT = wire.LENGTH.size + 1
 
@@ -59,6 +63,8 @@ class Oracles:
         self.committed: dict[int, tuple[int, int]] = {}
         """Index -> (term, checksum): applied by somebody."""
         self.last_committed = 0
+        self._committed_by: dict[int, int] = {}
+        """Index -> the term of who applied it first: it was committed in that one, or before."""
         self.outcomes: dict[int, Any] = {}
         self.digests: dict[int, tuple[str, str]] = {}
         """Index -> (digest, who had it first)."""
@@ -73,13 +79,15 @@ class Oracles:
         self._votes_heard: dict[tuple[str, int], set[str]] = {}
         self._transfers: set[tuple[str, int]] = set()
         self._stood: set[tuple[str, int]] = set()
+        self._answers: dict[tuple[str, int], tuple[float, dict[str, float]]] = {}
+        """(node, process) -> since when it leads, and who answered it when, by its own clock."""
 
     def _say(self, what: str) -> None:
         self._world.violate(what)
 
     # -- the wire -----------------------------------------------------------------------------
 
-    def sent(self, life: Life, to: str, frame: bytes) -> None:
+    def sent(self, life: Life, to: str, frame: bytes, session: Session) -> None:
         """A frame leaves."""
         host = life.host
         if host.failure is not None:
@@ -96,6 +104,8 @@ class Oracles:
                 self._say(f"{host.id} lets {to} stand and has just heard a leader")
         elif kind == wire.APPEND:
             self._believes(host)
+            self._has_majority(life)
+            self._fits(host, to, frame, session)
         elif kind == wire.VOTE_REQUEST:
             _, term, _, _, transfer = wire.decode(frame[wire.LENGTH.size :])
             self._stands(host, term, transfer)
@@ -131,6 +141,40 @@ class Oracles:
                     f"{host.id} believes that {name} has {follower.acked_index}, "
                     f"which has {durable} on its platter"
                 )
+
+    def _has_majority(self, life: Life) -> None:
+        """Who leads has been answered by a majority within two election timeouts (P24)."""
+        host = life.host
+        if host.core is None or self._world.members_changed or not host.core.raft.is_leader():
+            return
+        now_s = host.clock.monotonic()
+        bound_s = 2 * self._world.plan.election_ms[1] / 1000 + FALLBACK_SLACK_S
+        since_s, answers = self._answers.get((host.id, life.number), (now_s, {}))
+        if now_s - max(since_s, life.resumed_s) < bound_s:
+            return
+        recent = [name for name, at_s in answers.items() if now_s - at_s < bound_s]
+        if not host.core.membership.is_majority(recent):
+            self._say(f"{host.id} still leads, and for {bound_s:.2f} s only {recent} answered")
+
+    def _fits(self, host: Host, to: str, frame: bytes, session: Session) -> None:
+        """Entries leave once on a connection, unless they are refused (P6), and not behind a full
+        send buffer (P25)."""
+        _, term, _, previous, _, rows = wire.decode(frame[wire.LENGTH.size :])
+        if not rows:
+            return
+        waiting_bytes = session.waiting_bytes[to]
+        if waiting_bytes > host.config.peer.send_buffer_bytes_max + BACKLOG_BYTES:
+            self._say(f"{host.id} sends entries to {to}, for whom {waiting_bytes} bytes wait")
+        known_term, index, again = session.carried.get(to, (term, 0, 0))
+        if term != known_term:
+            index = again = 0
+        elif previous < index:
+            # Once: a link that opens while a term begins is judged twice.
+            self._world.count("entries were sent twice on one link")
+            again += 1
+            if again > 1:
+                self._say(f"{host.id} sends {to} entries from {previous + 1} on, {index} were sent")
+        session.carried[to] = (term, max(index, previous + len(rows)), again)
 
     def _is_kept(self, host: Host, term: int, candidate: str) -> None:
         """A vote that leaves is on the platter, at least in one copy."""
@@ -188,6 +232,16 @@ class Oracles:
             told, self._world.on_hand_over = self._world.on_hand_over, None
             if told is not None:
                 told(sender)
+        elif kind == wire.SNAPSHOT_CHUNK:
+            heard, self._world.on_chunk = self._world.on_chunk, None
+            if heard is not None:
+                heard(sender, to)
+        elif kind == wire.ACK:
+            host = self._world.hosts[to]
+            if host.life is not None:
+                answers = self._answers.get((to, host.life.number))
+                if answers is not None:
+                    answers[1][sender] = host.clock.monotonic()
         elif kind == wire.STRANGER:
             self._world.count("a stranger was told so")
 
@@ -202,7 +256,11 @@ class Oracles:
     def handled(self, sender: str, to: str, message: wire.Message, acked_before: int) -> None:
         """An acknowledgement was dealt with: that of another term counts for nothing."""
         core = self._world.hosts[to].core
-        if core is None or message[1] == core.raft.term() or not core.raft.is_leader():
+        if core is None or not core.raft.is_leader():
+            return
+        if message[1] == core.raft.term():
+            if self.acked(to, sender) > core.journal.durable_index:
+                self._world.count("a leader's own disk was behind its followers'")
             return
         self._world.count("an acknowledgement of an old term came")
         if self.acked(to, sender) > acked_before:
@@ -224,6 +282,7 @@ class Oracles:
         host, term, journal = life.host, raft.term(), raft.journal
         me = (host.id, life.number)
         self._world.trace(f"{host.id} leads term {term}")
+        self._answers[me] = (host.clock.monotonic(), {})
         self._world.count("a leader")
         if self.leaders.setdefault(term, me) != me:
             self._say(f"term {term} has two leaders: {self.leaders[term]} and {me}")
@@ -232,7 +291,9 @@ class Oracles:
         voters = self._votes_heard.get((host.id, term), set())
         if host.core is not None and not host.core.membership.is_majority(voters):
             self._say(f"{host.id} leads term {term} by the votes of {sorted(voters)} only")
-        last = self.last_committed
+        # NB: what a later term committed a leader of this one may lack: nobody listens to it.
+        before = (each for each, by in reversed(self._committed_by.items()) if by <= term)
+        last = next(before, 0)
         if last and journal.last_index < last:
             self._say(f"{host.id} leads term {term} to {journal.last_index}, {last} is committed")
         elif last and self._holds_another(journal, last):
@@ -240,8 +301,6 @@ class Oracles:
                 f"{host.id} leads term {term} with {last}@{journal.term_at(last)}, "
                 f"committed is {last}@{self.committed[last][0]}"
             )
-        if journal.durable_index < journal.last_index:
-            self._world.count("a leader with entries that are not durable")
 
     def _holds_another(self, journal: Any, index: int) -> bool:
         is_here = journal.memory_index <= index
@@ -298,6 +357,8 @@ class Oracles:
             return
         if index > self.last_committed:
             self.last_committed = index
+            terms = self.leaders if host.core is None else (host.core.raft.term(),)
+            self._committed_by[index] = max((term, *terms))
             self._is_on_enough_platters(host, index)
         if index in self.outcomes:
             if self.outcomes[index] != outcome:

@@ -164,6 +164,7 @@ KINDS: dict[str, Any] = {
     "wipe": lambda c, n: (c.choice(n), c.random() < 0.5),
     "jump": lambda c, n: (_one(c, n), c.choice((-2000, -300, -50, 50, 300, 2000))),
     "transfer": lambda c, n: (),
+    "stream": lambda c, n: (c.choice(("pause", "pause", "reset", "crash")), _span(c)),
     "there_and_back": lambda c, n: (c.choice(n), _span(c)),
     "hand_over_deaf": lambda c, n: (_span(c),),
     "snapshot": lambda c, n: (_one(c, n),),
@@ -185,6 +186,7 @@ _SWIZZLE = {
     "transfer": 2,
     "hand_over_deaf": 1,
     "there_and_back": 1,
+    "stream": 1,
     "snapshot": 1,
 }
 _DISK = {
@@ -196,11 +198,20 @@ _DISK = {
     "eio": 1,
     "full": 1,
     "flip": 1,
+    "stream": 1,
     "snapshot": 2,
 }
 PROFILES: dict[str, dict[str, int]] = {
     "calm": _CALM,
     "swizzle": _SWIZZLE,
     "disk": _DISK,
-    "everything": {**_SWIZZLE, **_DISK, "snapshot": 3, "jump": 1, "member": 3, "wipe": 2},
+    "everything": {
+        **_SWIZZLE,
+        **_DISK,
+        "snapshot": 3,
+        "stream": 3,
+        "jump": 1,
+        "member": 3,
+        "wipe": 2,
+    },
 }

@@ -18,6 +18,14 @@ QUICK = {
     "gate: follower": "acknowledges",
     "votes leave unsynced": "is not on its platter",
     "no PreVote": "stands in term",
+    "a callback raises": "fails without a reason",
+    "followers propose": "takes no write",
+    "version entries": "within",
+    "sent again in flight": "were sent",
+    "entries in pieces": "cuts an entry in pieces",
+    "leads on without answers": "still leads",
+    "stands after a block": "let by [] only",
+    "sm: reads delete": "",
     "sm: conditions ignored": "the model",
 }
 """Bug -> what the violation says."""
@@ -30,6 +38,8 @@ SLOWER = {
     "snapshot acked early": "acknowledges",
     "goes on after a failure": "",
     "strangers admitted": "",
+    "goes on empty": "",
+    "leftovers are used": "",
     "matching entries truncated": "",
 }
 

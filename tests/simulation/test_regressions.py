@@ -27,10 +27,20 @@ def test_what_once_failed_is_well(path: Path) -> None:
     assert run(plan_in(path)).violations == []
 
 
-def test_a_lone_voter_whose_vote_is_not_written_is_still_found() -> None:
+@pytest.mark.parametrize(
+    ("name", "bug", "what"),
+    [
+        ("lone_voter_leads_a_term_twice", "leads alone unwritten", "has two leaders"),
+        (
+            "a_newcomer_takes_the_seat_of_the_lost_directory",
+            "an elder's seat is taken",
+            "takes no write",
+        ),
+    ],
+)
+def test_a_plan_still_shows_its_bug(name: str, bug: str, what: str) -> None:
     """The regression would be of no use if the bug no longer showed in its plan."""
-    path = REGRESSIONS / "lone_voter_leads_a_term_twice.json"
-    with BUGS["leads alone unwritten"].plant():
-        found = run(plan_in(path)).violations
+    with BUGS[bug].plant():
+        found = run(plan_in(REGRESSIONS / f"{name}.json")).violations
     assert found, "the plan does not show the bug any more: make another one"
-    assert "has two leaders" in found[0]
+    assert what in found[0]

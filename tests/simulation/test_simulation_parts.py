@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -192,17 +194,38 @@ def test_a_full_disk_takes_no_write_and_still_syncs_and_removes() -> None:
     assert not disk.exists(path)
 
 
+@pytest.mark.parametrize(("by", "wrong"), [(5, False), (3, True)])
+def test_a_belated_leader_may_lack_what_a_later_term_committed(
+    tmp_path: Path, by: int, wrong: bool
+) -> None:
+    """Goal: who wakes up and counts its votes of term 4 when term 5 has long committed (seed 20570)
+    is no violation; who lacks what term 3 committed is one."""
+    with World(Plan.of(1, "calm"), tmp_path) as world:
+        host = world.hosts["n1"]
+        life = Life(host, 1)
+        raft: Any = SimpleNamespace(
+            term=lambda: 4,
+            journal=SimpleNamespace(last_index=9, memory_index=1, term_at=lambda index: 3),
+        )
+        world.oracles.last_committed = 10
+        world.oracles.committed = {9: (3, 0), 10: (by, 0)}
+        world.oracles._committed_by = {9: 3, 10: by}
+        world.oracles.leads(life, raft)
+        assert [line for line in world.violations if "is committed" in line] == (
+            ["at 0.0000 s: n1 leads term 4 to 9, 10 is committed"] if wrong else []
+        )
+
+
 def test_a_world_puts_everything_back(tmp_path: Path) -> None:
     """What is replaced for a world is replaced for as long as it lasts."""
-    import pysyncobj.node
-
     import node.app
     import node.core
+    import node.transport
 
     before = (node.core.Links, node.core.FileJournal, node.app.Server, node.app.Core)
-    hashed = pysyncobj.node.Node.__hash__
+    hashed = node.transport.Peer.__hash__
     with World(Plan.of(1, "calm"), tmp_path) as world:
         assert node.core.Links != before[0]
         assert isinstance(Client(world, 1).chance, random.Random)
     assert (node.core.Links, node.core.FileJournal, node.app.Server, node.app.Core) == before
-    assert pysyncobj.node.Node.__hash__ is hashed
+    assert node.transport.Peer.__hash__ is hashed

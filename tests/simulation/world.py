@@ -48,6 +48,8 @@ from tests.simulation.plan import Plan
 __all__ = ["World"]
 
 KIB = 1024
+SEND_BUFFER_BYTES_MAX = 2 * KIB
+"""A peer for which more waits gets no entries."""
 _PYSYNCOBJ = logging.getLogger("pysyncobj")
 
 
@@ -107,6 +109,8 @@ class World:
         self.wiped: set[str] = set()
         self.members_changed = False
         self.clock_spread_ms = 0
+        self.on_chunk: Callable[[str, str], None] | None = None
+        """Called once, with sender and receiver, when a piece of a snapshot has arrived."""
         self.on_hand_over: Callable[[str], None] | None = None
         """Called once, with the name of a leader that has just handed over."""
         self.is_enough = False
@@ -153,6 +157,7 @@ class World:
             retain_bytes=KIB,
             memory_bytes=3 * KIB,
         )
+        _set(config.peer, send_buffer_bytes_max=SEND_BUFFER_BYTES_MAX)
         _set(config.wal, segment_bytes_max=4 * KIB)
         _set(config.checkpoint, bytes=6 * KIB)
         return config
@@ -179,7 +184,7 @@ class World:
             mock.patch("node.identity.secrets", _Secrets(names)),
             mock.patch("pysyncobj.syncobj.monotonicTime", self._monotonic),
             mock.patch("pysyncobj.syncobj.random", chance),
-            mock.patch("pysyncobj.node.Node.__hash__", _node_hash),
+            mock.patch("node.transport.Peer.__hash__", _node_hash),
         ]
 
     def __enter__(self) -> Self:

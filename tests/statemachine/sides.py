@@ -196,14 +196,6 @@ class Side:
                 self.known = snapshot
                 self.snapshots[snapshot] = self.begun[snapshot]
 
-    def gave_up_image(self) -> None:
-        """Installing ends background work first: it was finished by then, or it is gone."""
-        if self.image is not None:
-            found = self.machine.snapshot_metadata
-            if found is not None and found.last_included == self.image[1]:
-                self.finished_image()
-        self.image = None
-
     def settle_snapshot(self) -> None:
         """A background snapshot may have been finished without a word: by a wait, by a boot."""
         found = self.machine.snapshot_metadata
@@ -222,15 +214,14 @@ class Side:
         self._find(len(self.entries) if crash is Crash.ALL else self.durable)
 
     def reopen(self) -> None:
-        with self.gate.opened():
-            self.machine.close()
+        self.machine.close()
         self.durable = len(self.entries)
         self._forget()
         self.open()
         self._find(self.durable)
 
     def _forget(self) -> None:
-        self.gate.open_for_good()
+        self.gate.finish()
         del self.machine
         if isinstance(self.site, RealSite):
             gc.collect()
@@ -305,13 +296,12 @@ class Side:
             return
         metadata, file = opened
         last = metadata.last_included
-        with other.gate.opened():
-            receiver = other.machine.snapshot_receiver()
-            receiver.begin(metadata)
-            while data := file.read(chunk_bytes):
-                receiver.write(data)
-            file.close()
-            received = receiver.finish()
+        receiver = other.machine.snapshot_receiver()
+        receiver.begin(metadata)
+        while data := file.read(chunk_bytes):
+            receiver.write(data)
+        file.close()
+        received = receiver.finish()
         state = self.snapshots[last] if last in self.snapshots else self.begun[last]
         install = other.machine.start_install if beside else other.machine.apply_snapshot_from_file
         if last.index < other.state.last.index:
@@ -321,8 +311,7 @@ class Side:
             if other.machine.start_install(metadata, received):
                 other.incoming = (metadata, state, self.lineage)
         else:
-            with other.gate.opened():
-                other.machine.apply_snapshot_from_file(metadata, received)
+            other.machine.apply_snapshot_from_file(metadata, received)
             other.installed(metadata, state, self.lineage)
             other.snapshots[last] = state.copy()
 

@@ -46,6 +46,7 @@ from tests.statemachine.dict_machine import State
 from tests.statemachine.sides import MemorySite, RealSite, Side
 from tests.statemachine.strategies import KEYS, commands, keys, odd_commands, richer_commands
 from tests.support.crash import Crash
+from tests.support.hand_driven import HandDriven
 
 ORIGINS = [b"n1", b"n2"]
 LONG_ENOUGH = 12
@@ -91,6 +92,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
         for name, module in list(sys.modules.items()):
             if name.startswith("statemachine.") and hasattr(module, "EXPIRE_PER_BATCH_MAX"):
                 self.patch.setattr(module, "EXPIRE_PER_BATCH_MAX", keys_max)
+        self.patch.setattr("statemachine.job.threading", HandDriven())
         self.side = Side(self.site(), options)
         self.peer = Side(MemorySite(), peer_options)
         self.carried: tuple[SnapshotMetadata, State, object] | None = None  # In a directory.
@@ -206,8 +208,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
             side.note([entry])
             side.machine.persist_last_applied(LogId(entry.index, entry.term))
         else:
-            with side.gate.opened():
-                getattr(side.machine, what)()
+            getattr(side.machine, what)()
         if what == "checkpoint":
             side.finished_image()
         side.flushed()
@@ -222,9 +223,8 @@ class MachineAgainstModel(RuleBasedStateMachine):
         side, last = self.side, self.side.state.last
         with pytest.raises(Rejected):
             side.machine.generate_snapshot(None, LogId(last.index + 1, last.term))
-        with side.gate.opened():
-            place = self.elsewhere() if elsewhere else None
-            metadata = side.machine.generate_snapshot(place, last)
+        place = self.elsewhere() if elsewhere else None
+        metadata = side.machine.generate_snapshot(place, last)
         assert metadata.last_included == last
         side.finished_image()
         side.flushed()
@@ -239,12 +239,11 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def install_from_elsewhere(self) -> None:
         assert self.carried is not None
         metadata, state, lineage = self.carried
-        with self.side.gate.opened():
-            if metadata.last_included.index < self.side.state.last.index:
-                with pytest.raises(Rejected):
-                    self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
-                return
-            self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
+        if metadata.last_included.index < self.side.state.last.index:
+            with pytest.raises(Rejected):
+                self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
+            return
+        self.side.machine.apply_snapshot_from_file(metadata, self.elsewhere())
         # Of another history, when a reset lies between: what follows is not what followed there.
         same = lineage is self.side.lineage
         self.side.installed(metadata, state, lineage if same else object())
@@ -295,8 +294,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
             side.options = options or side.options
             side.reopen()
             return
-        with side.gate.opened():
-            side.machine.stop()
+        side.machine.stop()
         side.finished_image()
         side.flushed()
         with pytest.raises(Unavailable):
@@ -308,15 +306,13 @@ class MachineAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: len(self.side.entries) > LONG_ENOUGH)
     @rule()
     def reset(self) -> None:
-        with self.side.gate.opened():
-            self.side.machine.reset()
+        self.side.machine.reset()
         self.side.was_reset()
 
     @precondition(lambda self: self.peer.state.log and self.peer.lineage is not self.side.lineage)
     @rule()
     def the_peer_starts_over(self) -> None:
-        with self.peer.gate.opened():
-            self.peer.machine.reset()
+        self.peer.machine.reset()
         self.peer.was_reset()
 
     # Looking.
@@ -363,7 +359,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "side"):
             for each in (self.side, self.peer):
-                each.gate.open_for_good()
+                each.gate.finish()
                 each.machine.close()
             self.patch.undo()
 

@@ -1,4 +1,4 @@
-"""The seed's defects that belong to files and recovery, each by its number in SEED.md.
+"""The seed's defects, each by its number in SEED.md.
 
 Those about leases and clocks (5 to 11) are rules of the store and tested there as well
 (test_expiry.py, test_rules_leases.py); here is what a file or a restart makes of them.
@@ -189,6 +189,44 @@ def test_defect_8_a_snapshot_brings_its_leases_is_verified_and_is_persisted(
     assert third.is_empty()
     for machine in (source, target, third):
         machine.close()
+
+
+def test_defect_9_no_read_answers_with_a_key_that_is_due() -> None:
+    disk = MemoryDisk()
+    machine = machine_on(disk)
+    machine.apply(1, 1, batch_of(insert(b"k", b"v", ttl_ms=10), now_ms=1_000))
+    machine.apply(2, 1, batch_of(now_ms=1_009))
+    assert restarted(disk)[1].get(b"k") == machine.get(b"k") == b"v"
+    machine.apply(3, 1, batch_of(now_ms=1_010))
+    for each in (machine, restarted(disk)[1]):
+        assert each.get(b"k") is None
+        assert each.get_many([b"k"]) == [None]
+        assert not each.exists(b"k")
+        assert list(each.scan_prefix(b"").items) == []
+        assert len(each) == 0
+
+
+def test_defect_10_deadlines_follow_from_the_log_alone_and_no_ttl_kills_a_replica() -> None:
+    history = [
+        batch_of(insert(b"k", b"v", ttl_secs=1), now_ms=1_500),
+        batch_of(insert(b"poison", b"v", ttl_ms=2**64 - 1), now_ms=1_600),
+        batch_of(now_ms=900),  # A leader whose clock was set back.
+        batch_of(now_ms=2_499),
+        batch_of(now_ms=2_500),
+    ]
+    disks = [MemoryDisk(), MemoryDisk()]
+    first, second = map(machine_on, disks)
+    kept = []
+    for index, batch in enumerate(history, 1):
+        outcomes = [first.apply(index, 1, batch), second.apply(index, 1, batch)]
+        assert repr(outcomes[0]) == repr(outcomes[1])
+        # One of them applies it after a restart, at whatever time that is.
+        second.close()
+        second = machine_on(disks[1])
+        assert second.digest() == first.digest()
+        kept.append(second.get(b"k"))
+        assert second.get(b"poison") is None
+    assert kept == [b"v", b"v", b"v", b"v", None]
 
 
 def test_defect_11_expiry_is_an_entry_so_a_restart_neither_misses_nor_repeats_it() -> None:

@@ -91,6 +91,10 @@ class FakeMachine(Store):
     ) -> Scan:
         return Scan(0, *super().scan_range(start, end, limit=limit, reverse=reverse))
 
+    @property
+    def grants_count(self) -> int:
+        return self.grants.count
+
     def lease(self, lease_id: int) -> Lease | None:
         return self.grants.lease(lease_id, self.clock_ms)
 

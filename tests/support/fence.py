@@ -15,6 +15,7 @@ with `fence.follows = True`, by appends as PySyncObj does it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pysyncobj.node import Node
@@ -116,6 +117,7 @@ class FakeState:
         self.observed: list[int] = []
         self.proposed: list[bytes] = []
         self.refuses = False
+        self.kicks = 0
 
     def leads(self, term: int) -> None:
         self._term, self._leads, self._leader_id = term, True, "n1"
@@ -153,6 +155,10 @@ class FakeState:
 
     def kick(self) -> None:
         """A tick would follow."""
+        self.kicks += 1
+
+    def stir(self) -> None:
+        """A tick would follow if there was something to do."""
 
 
 class FakeElectorate(FakeState):
@@ -251,6 +257,7 @@ class Fence:
         self.reads = FakeReads()
         self.outcomes = FakeReads()
         self.follows = False
+        self.later: list[tuple[float, Callable[[], None]]] = []
         self.delivered: list[tuple[str, dict[str, Any]]] = []
         self.connected: set[str] = set()
         self.transport = FencedTransport(
@@ -258,6 +265,7 @@ class Fence:
             self.links,  # type: ignore[arg-type]
             self.journal,  # type: ignore[arg-type]
             heartbeat_s=HEARTBEAT_S,
+            call_later=lambda seconds, work: self.later.append((seconds, work)),
             send_buffer_bytes_max=1000,
             monotonic=lambda: self.now_s,
             log=EventLog("n1"),

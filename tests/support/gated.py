@@ -1,149 +1,64 @@
 """A disk whose background work stands still until a test lets it go on, call by call.
 
+    patch threading in statemachine.job by HandDriven (hand_driven.py), then
     GatedDisk(inner, gate)    passes everything on; before a call that changes something, a thread
-                              that is not the owner's waits at the gate
+                              of a job is held at the gate
     gate.let(count)           that many calls may pass; returns when they have, or the work ended
-    with gate.opened(): ...   everything passes: for what waits for background work to end
+    gate.finish()             all of it, to its end
 
 So a background checkpoint is cut into steps that a test (or hypothesis) puts between its own,
-and a crash between two of them is the same crash at every replay. For that nothing may depend on
-how fast a thread is: `let` waits until each job stands at a gate or has ended, and of two that
-stand there the first by name goes on.
+and a crash between two of them is the same crash at every replay: a thread runs only while its
+owner waits for it, from one gate to the next, or to its end if the owner waits for that. Nothing
+depends on how fast a thread is, and no clock is asked.
 
-NB: the owner may wait for a job without the test's knowledge (a full segment waits for the next).
-The gate is told so (`Job.wait`, `Job.cancel`) and lets that one thread pass, as the same call of
-the owner does at every replay. PATIENCE_S is only there so that nothing hangs.
+Beside hand_driven alone: any FileSystem, and one call of it is one step.
 
-Proved by: tests/statemachine/test_machine_model.py
+Proved by: tests/statemachine/test_gated.py
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from statemachine.fs import FileSystem
-from statemachine.job import Job
+from tests.support.hand_driven import HeldThread
 
 __all__ = ["Gate", "GatedDisk"]
-
-PATIENCE_S: Final = 5.0
-_LOOK_S: Final = 0.001
 
 _CHANGES: Final = frozenset(
     ("open_log", "open_write", "write_new", "rename", "link", "unlink", "sync_dir", "make_dir")
 ) | {"remove_tree"}
 
-_changed: Final = threading.Condition()
-"""One for all gates: guards all that is below and in them."""
-_born: Final[set[threading.Thread]] = set()
-"""Threads of jobs that have come to no gate yet."""
-_awaited: Final[set[threading.Thread]] = set()
-"""Threads of jobs for whose end their owner waits."""
-
-
-def _noted(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def call(job: Job[Any], *arguments: Any) -> Any:
-        if method.__name__ == "__init__":
-            method(job, *arguments)
-            with _changed:
-                if job._thread not in _seen:
-                    _born.add(job._thread)
-            return None
-        thread = job._thread
-        with _changed:
-            _awaited.add(thread)
-            _changed.notify_all()
-        try:
-            return method(job)
-        finally:
-            with _changed:
-                _awaited.discard(thread)
-
-    return call
-
-
-_seen: Final[set[threading.Thread]] = set()
-"""Threads that have come to a gate. Those that ended are swept by `let`."""
-# NB: to look at the owner's stack instead would be unsafe: frames are reused while they are read.
-for _name in ("__init__", "wait", "cancel"):
-    setattr(Job, _name, _noted(getattr(Job, _name)))
-
 
 class Gate:
-    """See the top of the file. Made by the owner's thread."""
+    """See the top of the file. One for each machine."""
 
     def __init__(self) -> None:
-        self._owner = threading.current_thread()
-        self._open = 0
-        self._permitted: threading.Thread | None = None
-        self._waiting: set[threading.Thread] = set()
-        self._mine: set[threading.Thread] = set()
+        self._threads: list[HeldThread] = []
 
     def pass_through(self) -> None:
         """Called in front of each change, by whichever thread makes it."""
         thread = threading.current_thread()
-        if thread is self._owner:
-            return
-        with _changed:
-            _born.discard(thread)
-            _seen.add(thread)
-            self._mine.add(thread)
-            self._waiting.add(thread)
-            _changed.notify_all()
-            _changed.wait_for(
-                lambda: self._open or self._permitted is thread or thread in _awaited, PATIENCE_S
-            )
-            if self._permitted is thread:
-                self._permitted = None
-            self._waiting.discard(thread)
-            _changed.notify_all()
+        if isinstance(thread, HeldThread):
+            if thread not in self._threads:
+                self._threads.append(thread)
+            thread.hold()
 
     def let(self, count: int) -> None:
-        """Let `count` changes pass and wait until the work is at the gate again, or at its end."""
-        with _changed:
-            for _ in range(count):
-                self._settle()
-                if not self._waiting:
-                    return
-                self._permitted = min(self._waiting, key=lambda thread: thread.name)
-                _changed.notify_all()
-                self._settle()
-                self._permitted = None
-
-    def _settle(self) -> None:
-        """Wait until every job stands at a gate or has ended. A thread says nothing at its end."""
-        for _ in range(int(PATIENCE_S / _LOOK_S)):
-            for known in (_born, _seen, self._mine):
-                known -= {thread for thread in known if not thread.is_alive()}
-            if self._permitted not in self._mine:
-                self._permitted = None
-            if not _born and self._permitted is None and self._mine <= self._waiting:
+        """Let `count` changes pass, by turns when several threads are at it."""
+        for number in range(count):
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if not self._threads:
                 return
-            _changed.wait(_LOOK_S)
+            self._threads[number % len(self._threads)].go(1)
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Everything passes meanwhile."""
-        with _changed:
-            self._open += 1
-            _changed.notify_all()
-        try:
-            yield
-        finally:
-            with _changed:
-                self._open -= 1
-
-    def open_for_good(self) -> None:
-        """Nobody waits any more: the test is done with this machine."""
-        with _changed:
-            self._open += 1
-            _changed.notify_all()
+    def finish(self) -> None:
+        """Let all of it run to its end, and wait."""
+        for thread in self._threads:
+            thread.join()
 
 
 class GatedDisk:

@@ -21,7 +21,7 @@ from typing import Any
 import statemachine.job
 from tests.support.memory_disk import MemoryDisk
 
-__all__ = ["HandDriven", "hand_driven"]
+__all__ = ["HandDriven", "HeldThread", "hand_driven"]
 
 
 class HandDriven:
@@ -29,13 +29,13 @@ class HandDriven:
 
     def __init__(self) -> None:
         self.eager = 0
-        self._threads: list[_HeldThread] = []
+        self._threads: list[HeldThread] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(threading, name)
 
-    def Thread(self, **options: Any) -> _HeldThread:  # The name in `threading`.
-        thread = _HeldThread(**options)
+    def Thread(self, **options: Any) -> HeldThread:  # The name in `threading`.
+        thread = HeldThread(**options)
         thread.eager = self.eager
         self._threads.append(thread)
         return thread
@@ -43,7 +43,7 @@ class HandDriven:
     def before_step(self) -> None:
         """To be called by whoever is about to change the disk."""
         thread = threading.current_thread()
-        if isinstance(thread, _HeldThread):
+        if isinstance(thread, HeldThread):
             thread.hold()
 
     @property
@@ -65,7 +65,7 @@ class HandDriven:
                 thread.join()
 
 
-class _HeldThread(threading.Thread):
+class HeldThread(threading.Thread):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.eager = 0

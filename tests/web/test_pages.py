@@ -46,6 +46,13 @@ FAMILIES = [
     "writes_refused",
     "keys",
     "leases",
+    "granted_leases",
+    "watches",
+    "watches_behind",
+    "tracking_clients",
+    "tracked_keys",
+    "history_keys",
+    "history_bytes",
     "event_loop_lag_seconds",
     "fsync_seconds",
     "image_seconds",
@@ -226,6 +233,7 @@ async def test_every_metric_is_there_and_counts(tmp_path: Path) -> None:
         'trimaran_role{role="leader"} 1',
         "trimaran_elections_total 1",
         "trimaran_keys 2",
+        "trimaran_history_keys 2",
     ):
         assert f"{line}\n" in text, line
     fsyncs = re.search(r'trimaran_fsync_seconds_count\{place="journal"\} (\d+)', text)

@@ -37,6 +37,8 @@ __all__ = ["Load", "drive", "fill", "percentiles"]
 
 _RECV_BYTES: Final = 1 << 18
 _ANSWER_S: Final = 20.0
+SERIES_FROM_S: Final = 10.0
+"""Of an open loop that takes so long each second is told, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,7 @@ def _open_loop(
     end_s, planned_s, number = begin_s + load.seconds, begun_s, 0
     meter = Meter(load.pids)
     asked = answered = 0
+    by_second: dict[int, list[float]] = {}
     while True:
         now_s = clock()
         if now_s >= begin_s and not meter.runs:
@@ -171,9 +174,19 @@ def _open_loop(
                 at_s = key.data.waiting.popleft()
                 if at_s >= begin_s:
                     found.append(now_s - at_s)
+                    by_second.setdefault(int(at_s - begin_s), []).append(now_s - at_s)
     if answered < asked:
         raise ConnectionError(f"{asked - answered} requests were never answered")
-    return _told(len(found), refused, found, load.seconds, meter)
+    told = _told(len(found), refused, found, load.seconds, meter)
+    if load.seconds >= SERIES_FROM_S:
+        told["series"] = [_second(at, some) for at, some in sorted(by_second.items())]
+    return told
+
+
+def _second(at: int, some: list[float]) -> list[float]:
+    """[second, answers, p50, p99, max] of what was planned in it."""
+    of = percentiles(some)
+    return [at, len(some), *(round(of[name], 3) for name in ("p50_ms", "p99_ms", "max_ms"))]
 
 
 def _told(
@@ -218,7 +231,11 @@ def _main() -> None:
     told["servers"] = [tuple(each) for each in told["servers"]]
     only_fill = told.pop("fill", False)
     load = Load(**told)
-    print(json.dumps(fill(load) if only_fill else drive(load)))
+    if only_fill:
+        fill(load)
+        print("{}")
+    else:
+        print(json.dumps(drive(load)))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
     with start("etcd", directory, base_port) as system:
         system.servers, system.leader(), system.pids
 
-    trimaran  `trimaran cluster`: three nodes, configs/node.toml's defaults
+    trimaran  three nodes, configs/node.toml's defaults, unless told otherwise (Ours)
     etcd      three members, all defaults: every acknowledged write fsynced by a majority
     redis     one redis-server, appendonly with appendfsync always: not replicated
     nats      three servers with JetStream, a file bucket of three replicas. NOT fsynced before
               it answers (sync_interval is 2 minutes by default): faster, and less
 
-Ports: base_port, of peers the first 20 free ones from there on. Everything ends with the `with`.
+Ports: ours take free ones, peers the first 20 free ones from base_port on. Everything
+ends with the `with`.
 
 Proved by: tests/scripts/test_bench.py
 """
@@ -33,8 +34,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.bench.wires import create_bucket
+from tests.support.cluster import Cluster
 
-__all__ = ["PACKAGES", "System", "connect", "missing", "start"]
+__all__ = ["PACKAGES", "Ours", "System", "connect", "missing", "slow_down", "start"]
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 HOST: Final = "127.0.0.1"
@@ -49,6 +51,18 @@ PACKAGES: Final = {
 Address = tuple[str, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ours:
+    """How this program's nodes are run."""
+
+    nodes: int = 3
+    config: str = ""
+    settings: Sequence[str] = ()
+    """`--set` words for every node."""
+    doors: bool = False
+    """With the laboratory's doors (see `slow_down`)."""
+
+
 @dataclass
 class System:
     """Something that runs and can be asked."""
@@ -61,6 +75,8 @@ class System:
     promise: str
     """What an acknowledged write is."""
     _leader: int = 0
+    cluster: Cluster | None = None
+    """Of ours, when it was started here."""
 
     @property
     def leader(self) -> list[Address]:
@@ -77,14 +93,12 @@ def missing(name: str) -> str | None:
 
 
 @contextmanager
-def start(
-    name: str, directory: Path, base_port: int, config: str = "", nodes: int = 3
-) -> Iterator[System]:
+def start(name: str, directory: Path, base_port: int, ours: Ours | None = None) -> Iterator[System]:
     """Run it; RuntimeError when it does not come up."""
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if name == "trimaran":
-            system = _trimaran(stack, directory, base_port, config, nodes)
+            system = _trimaran(stack, directory, ours or Ours())
         else:
             kind = {"etcd": _etcd, "redis": _redis, "nats": _nats}[name]
             system = kind(stack, directory, _free_from(base_port))
@@ -161,26 +175,50 @@ def _version(*words: str) -> str:
     return (done.stdout or done.stderr).strip().splitlines()[0]
 
 
-def _trimaran(stack: ExitStack, directory: Path, base_port: int, config: str, nodes: int) -> System:
-    words = [sys.executable, "-m", "node", "cluster", "--data-dir", str(directory / "data")]
-    words += ["--base-port", str(base_port), "--nodes", str(nodes)]
-    if config:
-        words += ["--config", config]
-    _process(stack, words, directory, "trimaran")
-    servers = [(HOST, base_port + number) for number in range(nodes)]
+class Nodes(Cluster):
+    """Ours, in silence: what the nodes said is in their `lines`."""
 
-    def leader() -> int | None:
-        port = connect(f"{HOST}:{base_port}").servers[0][1]
-        for address in servers:  # all of them answer, too
-            _say(address, b"PING\r\n", b"PONG")
-        return servers.index((HOST, port))
+    def print_logs(self) -> None:
+        """Nobody reads them."""
 
-    place = _until("trimaran", leader)
-    found = json.loads((directory / "data/cluster.json").read_text(encoding="utf-8"))["nodes"]
+
+def _trimaran(stack: ExitStack, directory: Path, ours: Ours) -> System:
+    settings = list(ours.settings)
+    template = Path(ours.config) if ours.config else None
+    cluster = Nodes(directory, nodes=ours.nodes, settings=settings, template=template)
+    if ours.doors:
+        for node in cluster.nodes:
+            node.settings.append(f"lab.door={directory / node.id}.door")
+    stack.enter_context(cluster)
+    members = [node.config.member.client for node in cluster.nodes]
+    servers = [(each.host, each.port) for each in members]
+    place = cluster.nodes.index(cluster.leader())
+    pids = [node.process.pid for node in cluster.nodes if node.process is not None]
+    pids += [each for pid in pids for each in _children(pid)]  # client.workers
     version = _version(sys.executable, "-m", "node", "--version")
-    pids = [int(node["pid"]) for node in found]
-    promise = f"fsynced by {nodes // 2 + 1} of {nodes}"
-    return System("trimaran", "resp", servers, pids, version, promise, place)
+    promise = f"fsynced by {ours.nodes // 2 + 1} of {ours.nodes}"
+    return System("trimaran", "resp", servers, pids, version, promise, place, cluster)
+
+
+def _children(pid: int) -> list[int]:
+    """Of its first thread."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return list(map(int, text.split()))
+
+
+def slow_down(system: System, sync_delay_ms: int) -> None:
+    """Each fsync of ours takes so much longer, at the laboratory's door (node.labdoor)."""
+    assert system.cluster is not None
+    for node in system.cluster.nodes:
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(10)
+            door.connect(str(system.cluster.directory / f"{node.id}.door"))
+            door.sendall(json.dumps({"sync_delay_ms": sync_delay_ms}).encode() + b"\n")
+            if door.recv(100) != b"ok\n":
+                raise RuntimeError(f"{node.id}: its laboratory door refused")
 
 
 def _etcd(stack: ExitStack, directory: Path, base_port: int) -> System:

@@ -1,4 +1,4 @@
-"""What a benchmark comes to: medians of its rounds, ratios, a table, a chart, a comparison.
+"""What a benchmark comes to: medians of its rounds, ratios, a table, a comparison.
 
 Ratios are ours over the peer's, of the same case in the same round or, when there are several
 rounds, of the medians. Only they compare over machines and days; figures in seconds do not.
@@ -8,18 +8,15 @@ Proved by: tests/scripts/test_bench.py
 
 from __future__ import annotations
 
-import html
 import statistics
 from collections.abc import Sequence
 from typing import Any, Final
 
-from node.lab.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, Panel, figure
-from tests.support.bench.measure import Case
+from tests.support.bench.cases import Case
 
-__all__ = ["chart", "compare", "medians", "ratios", "row_text", "table"]
+__all__ = ["compare", "medians", "ratios", "row_text", "table"]
 
 OURS: Final = "trimaran"
-_COLOURS: Final = {OURS: BLUE, "etcd": ORANGE, "redis": GREEN, "nats": PURPLE}
 _NUMBERS: Final = ("ops_s", "p50_ms", "p95_ms", "p99_ms", "p99_9_ms", "max_ms", "flushes_s")
 
 
@@ -27,19 +24,25 @@ def row_text(row: dict[str, Any]) -> str:
     """One figure on one line."""
     tail = f"p99.9 {row['p99_9_ms']:8.2f}  " if row["p99_9_ms"] is not None else " " * 16
     cores = "+".join(f"{each:.2f}" for each in row["cpu_per_node"])
+    cores += f" ({row['cpu_others']:.2f} others)" if row.get("cpu_others") else ""
     refused = f"  {row['refused']} REFUSED" if row["refused"] else ""
     return (
-        f"{row['system']:9} {row['case']:44} {row['ops_s']:>9,.0f}/s  p50 {row['p50_ms']:8.3f}  "
+        f"{row['system']:9} {_place(row):44} {row['ops_s']:>9,.0f}/s  p50 {row['p50_ms']:8.3f}  "
         f"p99 {row['p99_ms']:8.2f}  {tail}max {row['max_ms']:8.2f} ms  cores {cores}  "
         f"{row['flushes_s']:,.0f} flushes/s{refused}"
     )
 
 
+def _place(row: dict[str, Any]) -> str:
+    """The case, and where it stands in a sweep."""
+    return f"{row['case']} at {row['x']:,}" if "x" in row else str(row["case"])
+
+
 def medians(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each case and system: the median of each number over the rounds."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """One row for each case, system and place of a sweep: each number's median over the rounds."""
+    found: dict[tuple[str, str, object], list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault((row["case"], row["system"]), []).append(row)
+        found.setdefault((row["case"], row["system"], row.get("x")), []).append(row)
     merged = []
     for some in found.values():
         numbers = {
@@ -108,31 +111,3 @@ def compare(
             name = f"{row['case']}, {row['measure']} against {row['against']}"
             worse.append(f"{name}: {row['ratio']:.2f}x, was {last:.2f}x")
     return worse
-
-
-def chart(merged: Sequence[dict[str, Any]], title: str) -> str:
-    """Bars of each case: how much a system did, or how long it took. One SVG document."""
-    panels = []
-    cases = list(dict.fromkeys(row["case"] for row in merged))
-    for name in cases:
-        some = [row for row in merged if row["case"] == name]
-        latency = some[0]["clients"] == 1 or bool(some[0]["rate"])
-        measure = "p99_ms" if some[0]["rate"] else "p50_ms" if latency else "ops_s"
-        unit = f"{measure[:3]}, milliseconds" if latency else "operations / s"
-        most = max(row[measure] for row in some)
-        panel = Panel(
-            name,
-            unit,
-            x=(0, most * 1.12),
-            height=26 * len(some),
-            lanes=[row["system"] for row in some],
-        )
-        for place, row in enumerate(some):
-            value = row[measure]
-            text = f"{value:,.2f}" if latency else f"{value:,.0f}"
-            panel.lane(place, 0, value, _COLOURS.get(row["system"], GREY))
-            panel.text(panel.px(value) + 5, 26 * place + 17, text)
-        panels.append(panel)
-    drawn = figure(panels, title, shared_x=False)
-    namespace = '<svg xmlns="http://www.w3.org/2000/svg" '
-    return drawn.replace("<svg ", f'{namespace}aria-description="{html.escape(title)}" ', 1)

@@ -6,7 +6,7 @@
     wire.take(bytearray)     (replies, refusals) that are whole in it; they are removed from it
     wire.owed                bytes that the server is owed now (pings, settings)
 
-    resp    RESP2: SET, GET                                    redis-server, Trimaran
+    resp    RESP2: SET, GET of redis-benchmark's keys           redis-server, Trimaran
     etcd    gRPC over HTTP/2 without a library: KV.Put, KV.Range; one stream for each request.
             Headers are sent as literals and never read: a reply is DATA, then HEADERS that end
             the stream; a stream that ends without DATA was refused
@@ -48,13 +48,13 @@ class RespWire:
         self.owed = b""
         self._eventual = test == "get_eventual"
         if test == "set":
-            self._form = b"*3\r\n$3\r\nSET\r\n$12\r\nkey:%08d\r\n" + b"$%d\r\n%b\r\n" % (
+            self._form = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n" + b"$%d\r\n%b\r\n" % (
                 value_bytes,
                 value,
             )
             self._good = b"+OK\r\n"
         else:
-            self._form = b"*2\r\n$3\r\nGET\r\n$12\r\nkey:%08d\r\n"
+            self._form = b"*2\r\n$3\r\nGET\r\n$16\r\nkey:%012d\r\n"
             self._good = b"$%d\r\n%b\r\n" % (value_bytes, value)
         self._skip = b""
 
@@ -133,10 +133,10 @@ class EtcdWire:
     """gRPC to etcd's KV service. See the top of the file; RFC 7540, RFC 7541 6.2.2."""
 
     def __init__(self, test: str, *, value_bytes: int) -> None:
-        method = b"/etcdserverpb.KV/" + (b"Put" if test == "set" else b"Range")
+        self.path = "/etcdserverpb.KV/" + ("Put" if test == "set" else "Range")
         self._headers = (
             b"\x83\x86"  # :method POST, :scheme http
-            + b"\x04" + _literal(method)
+            + b"\x04" + _literal(self.path.encode())
             + b"\x01" + _literal(b"127.0.0.1")
             + b"\x0f\x10" + _literal(b"application/grpc")
             + b"\x00" + _literal(b"te") + _literal(b"trailers")
@@ -159,11 +159,14 @@ class EtcdWire:
 
     def ask(self, key: int) -> bytes:
         self._stream += 2
-        body = _field(1, b"key:%08d" % key) + self._tail
-        message = b"\0" + struct.pack(">I", len(body)) + body
         return _frame(_HEADERS, _END_HEADERS, self._stream, self._headers) + _frame(
-            _DATA, _END_STREAM, self._stream, message
+            _DATA, _END_STREAM, self._stream, self.message(key)
         )
+
+    def message(self, key: int) -> bytes:
+        """The body of one request, with gRPC's five bytes before it."""
+        body = _field(1, b"key:%012d" % key) + self._tail
+        return b"\0" + struct.pack(">I", len(body)) + body
 
     def take(self, heard: bytearray) -> tuple[int, int]:
         replies = refusals = at = 0
