@@ -122,6 +122,15 @@ class OwnCluster(Foreign):
 
     async def spawn(self, node: NodeProcess) -> None:
         """Start its process; does not wait until it is ready."""
+        starting = asyncio.create_task(self._spawn(node))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Half a process could not be ended: nobody would know it, or hear of its end.
+            await starting
+            raise
+
+    async def _spawn(self, node: NodeProcess) -> None:
         node.ready, node.ended = asyncio.Event(), asyncio.Event()
         node.paused = node.doomed = False
         program: tuple[str, ...] = _PROGRAM

@@ -98,6 +98,8 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(replies)]
+        for future in futures:
+            future.add_done_callback(_heard)
         self._waiting += futures
         self._transport.write(request)
         return futures
@@ -107,6 +109,12 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    """Nobody has to wait for an answer: whoever was interrupted does not."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def ask(server: Server, *words: bytes | str | int, timeout_s: float = 2.0) -> Any:

@@ -108,7 +108,12 @@ def test_ctrl_c_leaves_no_process_and_the_rest_can_be_done_later(
     command = [sys.executable, "-m", "node", *words, "--runs", "3", *SHORT]
     # A group of its own, and the signal to all of it: what a terminal does.
     process = subprocess.Popen(
-        command, start_new_session=True, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        command,
+        start_new_session=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         deadline = time.monotonic() + 60
@@ -122,6 +127,7 @@ def test_ctrl_c_leaves_no_process_and_the_rest_can_be_done_later(
         process.kill()
     assert process.returncode == 2
     assert "interrupted" in said
+    assert "never retrieved" not in said
     assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if _is_of(each, tmp_path)]
     first = (tmp_path / "runs/001/result.json").read_bytes()
     assert main([*words, "--runs", "2", "--resume", *SHORT]) == 0, capsys.readouterr()
