@@ -170,7 +170,7 @@ class ClientSection(Section):
 
     workers: int = setting(0, low=0, high=64)
     """Processes that hold the clients' sockets (accept, TLS, reads and writes) beside the node.
-    Each costs some 35 MB and two copies of what passes; pays where cores are idle. 0 = none."""
+    Each costs some 25 MB and two copies of what passes; pays where cores are idle. 0 = none."""
 
     idle_timeout_s: int = setting(0, low=0, high=2**31 - 1)
     """A client that asks for nothing for so many seconds is cut off; subscribers are not.

@@ -10,8 +10,9 @@ for each of them. What a client sends crosses as the bytes that it is, under a n
 cannot tell a worker from a socket of its own, so every command works as without (MULTI,
 subscriptions, tracking, watches), by the same code.
 
-Choice (2026-11): bytes and not parsed commands cross. hiredis reads a command in 0.3 us, which is
-less than reading it again from any other form would cost; system calls and TLS are what can go.
+Choice (2026-11): bytes, not parsed commands, cross, so that there is one parser, one set of limits
+and one session. Price: the node still parses, 0.6 us for a SET of 256 bytes where unpacking it
+would take 0.1 us: about 1 % of what a write costs it, up to 14 % of a pipelined eventual read.
 
 A worker that dies: the kernel closes its clients' sockets (they see a lost connection), their
 sessions end, another worker takes over its listening socket with all who wait there, because the

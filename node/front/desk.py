@@ -77,8 +77,12 @@ class Front:
                     self.port = int(listening.getsockname()[1])
             undo.pop_all()
         self._workers = [self._worker(place) for place in places]
-        for each in self._workers:
-            await each.start()
+        try:
+            for each in self._workers:
+                await each.start()
+        except BaseException:
+            await self.stop()
+            raise
 
     def _worker(self, listening: list[socket.socket]) -> _Worker:
         return _Worker(listening, self._client, self._make_protocol, self._log)

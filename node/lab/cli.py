@@ -27,7 +27,7 @@ from typing import Any, Final
 from node.lab import files, show
 from node.lab.checks import Observed, judge
 from node.lab.clock import file_stamp
-from node.lab.config import Bounds, Experiment, ExperimentError, WorkloadConfig
+from node.lab.config import Bounds, Experiment, ExperimentError
 from node.lab.connection import Server
 from node.lab.history import History
 from node.lab.leases import judge_leases
@@ -61,6 +61,8 @@ def main(
     except ExperimentError as error:
         for line in str(error).splitlines():
             print(f"trimaran lab: {line}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("trimaran lab: interrupted; what was started has ended", file=sys.stderr)
     except CannotRun as error:
         print(f"trimaran lab: cannot be run there: {error}", file=sys.stderr)
     except (OSError, ValueError, KeyError) as error:
@@ -81,6 +83,7 @@ def _run(
         seed=options.seed,
         against=[replace(Server.parse(each), password=password) for each in options.against],
         runner=lambda: asyncio.Runner(loop_factory=loop_factory),
+        resume=options.resume,
     )
     if options.against and (experiment.faults or experiment.chaos):
         print("trimaran lab: nothing is broken there: the faults are left out", file=sys.stderr)
@@ -143,6 +146,8 @@ def _command(options: argparse.Namespace) -> str:
         words += ["--runs", str(options.runs)]
     for word in options.set:
         words += ["--set", word]
+    if options.resume:
+        words.append("--resume")
     if options.against:
         words += ["--against", ",".join(options.against)]
     if options.lab == "sweep" and options.key:
@@ -160,15 +165,20 @@ def _list(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     history = History.read(options.history)
-    about = history.about
-    workload = WorkloadConfig(
-        kind=about.get("workload", "register"),
-        claim=about.get("claim", ""),
-        keys=about.get("keys", 5),
-    )
+    kind = history.about.get("workload", "register")
+    told = {"kind": kind, "claim": history.about.get("claim", "")}
+    told["keys"] = history.about.get("keys", 5)
+    try:
+        workload = Experiment.from_document({"name": kind, "workload": told}).workload
+    except ExperimentError as error:
+        raise ValueError(f"{options.history}: its first line: {error}") from error
     observed = Observed(workload, Bounds(), history.operations)
     observed.bank_total = BANK_TOTAL_EACH * workload.keys
-    verdicts = [*judge(observed), *judge_revisions(observed), *judge_leases(observed)]
+    try:
+        verdicts = [*judge(observed), *judge_revisions(observed), *judge_leases(observed)]
+    except (TypeError, ValueError, LookupError) as error:
+        # A line may be an operation, and none that this workload has.
+        raise ValueError(f"{options.history}: no history of {kind!r}: {error}") from error
     show.print_verdicts([asdict(each) for each in verdicts])
     return _EXITS[worst([each.verdict for each in verdicts])]
 
@@ -179,11 +189,24 @@ def _report(options: argparse.Namespace) -> int:
         write_sweep_report(directory, files.read_json(directory / "sweep.json"))
         print(directory / "report.html")
     else:
+        _summary(directory)
         print(write_report(directory))
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    summaries = [files.read_json(each / "summary.json") for each in (options.first, options.second)]
-    show.print_comparison(summaries, [str(options.first), str(options.second)])
+    names = [options.first, options.second]
+    summaries = [_summary(each) for each in names]
+    first, second = (each["experiment"]["name"] for each in summaries)
+    if first != second:
+        print(f"trimaran lab: two experiments: {first} and {second}", file=sys.stderr)
+    show.print_comparison(summaries, [str(each) for each in names])
     return 0
+
+
+def _summary(directory: Path) -> dict[str, Any]:
+    path = directory / "summary.json"
+    summary = files.read_json(path)
+    if not isinstance(summary, dict) or not {"experiment", "results", "verdict"} <= set(summary):
+        raise ValueError(f"{path}: not what a run of an experiment leaves")
+    return summary

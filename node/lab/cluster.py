@@ -134,6 +134,7 @@ class OwnCluster(Foreign):
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the laboratory, which ends them in its own way.
             env=os.environ
             | {
                 # What the user put there comes after: it may add to a node, not replace it.

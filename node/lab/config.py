@@ -208,7 +208,9 @@ class Experiment:
         for name, kind in {**tables, "bounds": Bounds, "chaos": ChaosConfig}.items():
             if name in values:
                 values[name] = read_table(kind, values[name], name, problems)
-        if "faults" in values:
+        if not isinstance(values.get("faults", []), list):
+            problems.append("faults: must be tables, [[faults]]")
+        elif "faults" in values:
             values["faults"] = tuple(
                 read_table(FaultConfig, table, f"faults[{number}]", problems)
                 for number, table in enumerate(values["faults"])
@@ -218,6 +220,8 @@ class Experiment:
         experiment: Experiment = read_table(cls, values, "", problems)
         if not problems:
             problems = _judge(experiment)
+        if experiment is not None and experiment.sweep and not problems:
+            problems = _judge_sweep(experiment.sweep, document)
         if problems:
             raise ExperimentError("\n".join(problems))
         if experiment.cluster.config:
@@ -233,6 +237,13 @@ def _judge(experiment: Experiment) -> list[str]:
         problems.append(f"workload.kind: {workload.kind!r}; there are {', '.join(_WORKLOADS)}")
     if workload.clients < 1 or workload.keys < 1 or experiment.runs < 1:
         problems.append("runs, workload.clients, workload.keys: must be at least 1")
+    problems += [
+        f"times.{each.name}: must not be negative"
+        for each in dataclasses.fields(Times)
+        if getattr(experiment.times, each.name) < 0
+    ]
+    if not 0 <= workload.plain_ratio <= 1:
+        problems.append("workload.plain_ratio: must be 0 to 1")
     problems += [f"workload.levels: {each!r}" for each in workload.levels if each not in _LEVELS]
     for fault in experiment.faults:
         if fault.kind not in FAULT_KINDS:
@@ -242,19 +253,34 @@ def _judge(experiment: Experiment) -> list[str]:
     if experiment.chaos is not None:
         wrong = set(experiment.chaos.weights) - set(FAULT_KINDS)
         problems += [f"chaos.weights: {kind!r} is no fault" for kind in sorted(wrong)]
+        numbers = experiment.chaos.weights.values()
+        if any(not isinstance(each, int | float) or each <= 0 for each in numbers):
+            problems.append("chaos.weights: must be numbers above 0")
         if not experiment.chaos.weights or experiment.chaos.at_once < 1:
             problems.append("chaos: weights must not be empty, at_once be at least 1")
     if experiment.cluster.wires not in ("proxy", "namespaces"):
         problems.append("cluster.wires: must be proxy or namespaces")
     if not 1 <= experiment.cluster.nodes <= 9:
         problems.append("cluster.nodes: must be 1 to 9")
-    if experiment.sweep:
-        problems += _judge_sweep(experiment.sweep)
     return problems
 
 
-def _judge_sweep(sweep: dict[str, Any]) -> list[str]:
+def _judge_sweep(sweep: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    """Each value has to make a sound experiment of its own."""
     if not {"key", "values"} <= set(sweep) <= {"key", "values", "panels"}:
         return ["sweep: takes key, values, and panels"]
+    if not isinstance(sweep["values"], dict) or not sweep["values"]:
+        return ["sweep.values: must be a table: label = value"]
+    section, _, name = str(sweep["key"]).partition(".")
+    problems = []
+    for label, value in sweep["values"].items():
+        varied = {**document, "sweep": {}}
+        varied[section] = {**varied.get(section, {}), name: value} if name else value
+        try:
+            Experiment.from_document(varied)
+        except ExperimentError as error:
+            problems += [f"sweep, {label}: {line}" for line in str(error).splitlines()]
     drawn = [label for panel in sweep.get("panels", ()) for label in panel]
-    return [f"sweep.panels: {each!r} is no value" for each in drawn if each not in sweep["values"]]
+    return problems + [
+        f"sweep.panels: {each!r} is no value" for each in drawn if each not in sweep["values"]
+    ]

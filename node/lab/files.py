@@ -65,12 +65,12 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 def read_lines(path: Path) -> Iterator[Any]:
     """The values of JSON lines; ValueError names the line that is none."""
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 yield json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: {error}") from error
+            except ValueError as error:  # UnicodeDecodeError is one
+                raise ValueError(f"{path}:{number}: not a line of JSON: {error}") from error
 
 
 def remove_tree(path: Path) -> None:

@@ -1,6 +1,6 @@
 """What clients asked, and what they were told: the history of one run, as JSON lines.
 
-    {"format": "trimaran-lab-history/1", "workload": "register", "seed": 7, ...}      first line
+    {"format": "trimaran-lab-history/1", "operations": 4051, "workload": "register", ...}
     {"op": "write", "process": 3, "node": "n1", "key": "r0", "value": "17", "result": null,
      "start_us": 10250, "end_us": 11873, "outcome": "ok"}
 
@@ -13,7 +13,8 @@ gave up: for pictures; the checkers take it as open. `planned_us` is when an ope
 to send it. `level` is the consistency of a read. `revision`, where the server tells one
 with the answer: of a change that was done, its own; of anything else, that of the last change
 of the key as it was seen (node.lab.workload says how it is asked for). What is empty is left
-out of the file, so histories of a server without revisions look as they always did.
+out of the file. `operations` of the first line is how many lines follow: a file that was cut at
+the end of a line is found out, too.
 
 Proved by: tests/lab/test_history.py
 """
@@ -81,6 +82,10 @@ _DEFAULTS: Final = {
     for each in dataclasses.fields(Operation)
     if each.default is not dataclasses.MISSING
 }
+_KINDS: Final[dict[str, type]] = {
+    **dict.fromkeys(("op", "node", "key", "outcome", "level", "error"), str),
+    **dict.fromkeys(("process", "start_us", "end_us", "planned_us"), int),
+}
 _NAMES: Final = tuple(each.name for each in dataclasses.fields(Operation))
 
 
@@ -93,7 +98,8 @@ class History:
 
     def write(self, path: Path) -> None:
         """To a file of JSON lines."""
-        files.write_lines(path, [{"format": _FORMAT, **self.about}, *map(_plain, self.operations)])
+        head = {"format": _FORMAT, "operations": len(self.operations), **self.about}
+        files.write_lines(path, [head, *map(_plain, self.operations)])
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -102,10 +108,14 @@ class History:
         about = next(lines, None)
         if not isinstance(about, dict) or about.pop("format", None) != _FORMAT:
             raise ValueError(f"{path}: is no history: its first line must say {_FORMAT}")
-        try:
-            operations = [_operation(line) for line in lines]
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{path}: not an operation: {error}") from error
+        count, operations = about.pop("operations", None), []
+        for number, line in enumerate(lines, start=2):
+            try:
+                operations.append(_operation(line))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}:{number}: not an operation: {error}") from error
+        if count not in (None, len(operations)):
+            raise ValueError(f"{path}: {len(operations)} operations of {count}: it was cut off")
         return cls(sort(operations), about)
 
 
@@ -125,6 +135,13 @@ def _plain(operation: Operation) -> dict[str, Any]:
 
 def _operation(line: Any) -> Operation:
     operation = Operation(**line)
+    for name, kind in _KINDS.items():
+        if type(value := getattr(operation, name)) is not kind:
+            raise TypeError(f"{name} is {value!r}, must be {kind.__name__}")
+    if type(operation.revision) not in (int, type(None)):
+        raise TypeError(f"revision is {operation.revision!r}, must be int")
     if operation.outcome not in _OUTCOMES:
-        raise KeyError(f"outcome {operation.outcome!r}")
+        raise ValueError(f"outcome is {operation.outcome!r}, must be one of {_OUTCOMES}")
+    if operation.is_ok and operation.end_us < operation.start_us:
+        raise ValueError(f"it ends at {operation.end_us}, before it starts")
     return operation

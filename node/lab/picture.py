@@ -23,6 +23,7 @@ from node.lab.stats import ecdf, over_time, percentile, spread
 __all__ = ["Distribution", "has_matplotlib", "write_distributions", "write_picture"]
 
 _DPI: Final = 110
+_HEADROOM: Final = 1.2
 
 
 def has_matplotlib() -> bool:
@@ -126,7 +127,7 @@ def _over_time(rates: Any, latencies: Any, run: Any) -> None:
         rates.bar(middles, heights, width_us / 1e6, bottom=base, color=colour, label=outcome)
         base = [below + height for below, height in zip(base, heights, strict=True)]
     rates.set_ylabel("operations / s")
-    rates.legend(loc="upper right", fontsize=7, ncols=3, frameon=False)
+    rates.set_ylim(0, max(base, default=0.0) * _HEADROOM or 1.0)  # names of faults stand in it
     for name, percent, colour in (("max", 100, GREY), ("p95", 95, SKY), ("p50", 50, BLUE)):
         shown = [
             percentile(bucket.latencies_ms, percent) if bucket.counts[OK] else float("nan")
@@ -135,8 +136,9 @@ def _over_time(rates: Any, latencies: Any, run: Any) -> None:
         latencies.plot(middles, shown, color=colour, lw=1.2, label=name)
     latencies.set_yscale("log")
     latencies.set_ylabel("latency, ms")
-    latencies.legend(loc="upper right", fontsize=7, ncols=3, frameon=False)
     for axis in (rates, latencies):
+        # Above the axes: inside, whatever is drawn there would run through it.
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 0.97), fontsize=7, ncols=3, frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -165,10 +167,10 @@ def _ecdf(axis: Any, series: Mapping[str, Sequence[float]]) -> None:
             [0.0, *(share for _, share in points)],
             where="post",
             color=PALETTE[place % len(PALETTE)],
-            label=f"{name}: median {told.median:.0f} ms, p95 {told.p95:.0f}",
+            label=f"{name}, n = {told.count}: median {told.median:.0f} ms, p95 {told.p95:.0f}",
         )
     axis.set_xlabel("milliseconds")
-    axis.set_ylabel("share of all")
-    axis.set_ylim(0, 1)
+    axis.set_ylabel("share of outages")
+    axis.set_ylim(0, 1.02)
     axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

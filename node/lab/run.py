@@ -82,6 +82,7 @@ async def run_once(
         "wall_zero": clock.wall_zero(),
         "clock_drift_us": clock.drift_us(),
         "against": [server.id for server in against],
+        "prefix": workload.prefix,
     }
     write_run(run, experiment, directory)
     if not against and run.verdict == VALID:

@@ -4,6 +4,9 @@
     DIR/runs/001 ...        node.lab.run
     DIR/report.html, .png   node.lab.report, node.lab.picture
 
+A series that is resumed keeps the runs whose result.json (written last) is there, if they are
+of this experiment: its runs are the same, however often it was interrupted.
+
 Proved by: tests/lab/test_end_to_end.py
 """
 
@@ -40,6 +43,7 @@ class Setting:
     against: Sequence[Server] = ()
     runner: Callable[[], asyncio.Runner] = asyncio.Runner
     """Makes the event loop of a run."""
+    resume: bool = False
 
 
 def run_series(
@@ -52,21 +56,27 @@ def run_series(
 
     Raises:
         CannotRun: the server lacks what the workload needs.
+        ValueError: to be resumed is a series of another experiment.
     """
     begun = RunClock().wall_zero()
     results: list[dict[str, Any]] = []
     last: Run | None = None
+    interrupted = False
     try:
         for number in range(1, experiment.runs + 1):
             name = f"{number:03d}"
-            path = directory / "runs" / name
+            path, seed = directory / "runs" / name, f"{setting.seed}.{number}"
+            if setting.resume and (path / "result.json").exists():
+                last = _kept(path, experiment, seed)
+                results.append(result_of(name, last))
+                continue
             try:
                 with setting.runner() as runner:
                     last = runner.run(
                         run_once(
                             experiment,
                             path,
-                            seed=f"{setting.seed}.{number}",
+                            seed=seed,
                             against=setting.against,
                             progress=progress_of(number),
                         )
@@ -79,6 +89,7 @@ def run_series(
         if not results:
             raise
         results.append(_not_run(f"{len(results) + 1:03d}", "interrupted"))
+        interrupted = True
     summary: dict[str, Any] = {
         "experiment": dataclasses.asdict(experiment),
         "verdict": worst([each["verdict"] for each in results]),
@@ -91,6 +102,7 @@ def run_series(
         },
         "notes": list(last.notes) if last is not None else [],
         "shown": _shown(results),
+        "interrupted": interrupted,
         "results": results,
     }
     files.write_json(files.make_dir(directory) / "summary.json", summary)
@@ -99,6 +111,13 @@ def run_series(
         run = report.load_run(directory / "runs" / summary["shown"])
         picture.write_picture(directory / "report.png", run, _series(results))
     return summary
+
+
+def _kept(path: Path, experiment: Experiment, seed: str) -> Run:
+    run = report.load_run(path)
+    if (run.name, run.seed) != (experiment.name, seed):
+        raise ValueError(f"{path}: is {run.name}, seed {run.seed}: not to be resumed here")
+    return run
 
 
 def _series(results: Sequence[dict[str, Any]]) -> dict[str, list[float]]:

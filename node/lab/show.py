@@ -186,6 +186,8 @@ def print_comparison(summaries: Sequence[dict[str, Any]], names: Sequence[str]) 
     table.add_column("")
     for name in (*names, "second / first"):
         table.add_column(name, justify="right", overflow="fold")
+    table.add_row("experiment", *(each["experiment"]["name"] for each in summaries), "")
+    table.add_row("runs", *(str(len(each["results"])) for each in summaries), "")
     table.add_row("promises", *(_WORDS[each["verdict"]] for each in summaries), "")
     for key, title in (("unavailable_ms", "no write"), ("leaderless_ms", "no leader")):
         told = [spread(values_of(each["results"], key)) for each in summaries]

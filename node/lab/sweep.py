@@ -56,6 +56,8 @@ def run_sweep(
                 **{name: values_of(summary["results"], name) for name in _MEASURES},
             }
         )
+        if summary["interrupted"]:
+            break
     swept = {
         "name": experiment.name,
         "about": experiment.about,

@@ -37,8 +37,8 @@ def read_table(kind: type[Any], table: Any, name: str, problems: list[str]) -> A
         wanted = str(known[key].type)
         if wanted == "Span":
             value = _span(value)
-        elif wanted.startswith("tuple[str") and isinstance(value, list):
-            value = tuple(value)
+        elif wanted.startswith("tuple[str"):
+            value = tuple(value) if isinstance(value, list | tuple) else None
         if value is None or not _fits(value, wanted):
             problems.append(f"{label}: is {table[key]!r}, must be {wanted}")
             continue

@@ -44,6 +44,11 @@ def add_lab_commands(parser: argparse.ArgumentParser) -> None:
             metavar="HOST:PORT[,...]",
             help="use this RESP server instead of starting nodes; nothing is broken there",
         )
+        added.add_argument(
+            "--resume",
+            action="store_true",
+            help="keep the runs that are in DIR already (--out), and do the others",
+        )
         if name == "sweep":
             added.add_argument("--key", help="such as workload.clients; else the file's [sweep]")
             added.add_argument("--values", help="TOML values, separated by commas")

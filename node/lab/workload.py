@@ -29,6 +29,8 @@ from node.lab.history import Operation
 __all__ = ["CannotRun", "Workload", "revision_in", "text"]
 
 _PAD: Final = "."
+_COUNT: Final = " values"
+"""In a client's memory: how many it has written. No key begins with a space."""
 
 
 class CannotRun(Exception):
@@ -67,7 +69,6 @@ class Workload:
         self.notes: list[str] = []
         ranks = range(1, config.keys + 1)
         self._weights = list(itertools.accumulate(1 / rank**config.skew for rank in ranks))
-        self._count = itertools.count()
 
     async def prepare(self, server: Server) -> None:
         """Find out what the server can do, and write what has to be there first."""
@@ -95,7 +96,8 @@ class Workload:
 
     def value(self, client: Client) -> str:
         """One that nobody else ever writes."""
-        return f"{client.number}-{next(self._count)}"
+        number = client.memory[_COUNT] = client.memory.get(_COUNT, -1) + 1
+        return f"{client.number}-{number}"
 
     def pad(self, value: str) -> str:
         """To the length that is wanted."""

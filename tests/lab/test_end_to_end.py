@@ -7,9 +7,12 @@ the experiment claims that they are linearizable, and a follower hears nobody fo
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +98,46 @@ def test_members_that_leave_and_join_again_at_once_catch_up(
     experiment = str(ROOT / "configs/lab/membership.toml")
     code = main(["lab", "run", experiment, "--runs", "1", "--out", str(tmp_path)])
     assert code == 0, capsys.readouterr()
+
+
+@pytest.mark.stress
+def test_ctrl_c_leaves_no_process_and_the_rest_can_be_done_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["lab", "run", str(ROOT / "configs/lab/kill-leader.toml"), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "node", *words, "--runs", "3", *SHORT]
+    # A group of its own, and the signal to all of it: what a terminal does.
+    process = subprocess.Popen(
+        command, start_new_session=True, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "runs/002/nodes/n3.toml").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 2
+    assert "interrupted" in said
+    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if _is_of(each, tmp_path)]
+    first = (tmp_path / "runs/001/result.json").read_bytes()
+    assert main([*words, "--runs", "2", "--resume", *SHORT]) == 0, capsys.readouterr()
+    assert (tmp_path / "runs/001/result.json").read_bytes() == first
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert [each["run"] for each in summary["results"]] == ["001", "002"]
+    # A series of another seed is another one.
+    assert main([*words, "--runs", "2", "--resume", "--seed", "5", *SHORT]) == 2
+    assert "not to be resumed" in capsys.readouterr().err
+
+
+def _is_of(cmdline: Path, directory: Path) -> bool:
+    try:
+        return str(directory).encode() in cmdline.read_bytes()
+    except OSError:
+        return False  # it has ended meanwhile
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from tests.support.ports import free_base_port
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with some writes in it."""
+    """A data directory with some writes in it; beside it `running`, a copy made while it was
+    written to."""
     directory = tmp_path_factory.mktemp("verify") / "n1"
     base = free_base_port(1)
     member = Member(
@@ -31,6 +32,11 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
             await node.wait_ready(10)
             for number in range(20):
                 await node.set(b"key-%d" % number, b"value")
+            copy = asyncio.to_thread(shutil.copytree, directory, directory.parent / "running")
+            copying = asyncio.create_task(copy)
+            while not copying.done():
+                await node.set(b"key", b"value")
+            await copying
 
     asyncio.run(write())
     return directory
@@ -57,6 +63,17 @@ def test_the_directory_of_a_stopped_node_is_sound(
 ) -> None:
     assert cli.main(["verify", str(directory)]) == 0
     assert capsys.readouterr().out == f"{directory}: sound\n"
+
+
+def test_a_copy_of_the_directory_of_a_running_node_is_sound_and_can_be_read(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = stopped.parent / "running"
+    assert cli.main(["verify", str(copy)]) == 0
+    assert capsys.readouterr().out == f"{copy}: sound\n"
+    (segment,) = (copy / "wal").glob("*1.wal")
+    assert cli.main(["dump", str(segment)]) == 0
+    assert "key-19" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["journal/00000001.seg", "journal/term", "identity.json"])

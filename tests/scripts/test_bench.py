@@ -384,3 +384,31 @@ def test_no_ratio_is_less_than_half_of_the_last_release(tmp_path: Path) -> None:
     assert {each["system"] for each in report["rows"]} == {"trimaran", *peers}
     assert all(each["refused"] == 0 for each in report["rows"])
     assert (tmp_path / "bench.svg").exists()
+
+
+@pytest.mark.cluster
+@pytest.mark.stress
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param("--sweep fsync --values 0,5 --rounds 1", "SET at 5 ", id="sweep"),
+        pytest.param("--long open --seconds 11", "journal cut", id="open loop"),
+        pytest.param("--footprint --only memory|catch --seconds 1", "meanwhile", id="footprint"),
+        pytest.param(
+            "--only ^SET,.1 --set client.workers=1 --rounds 1", "SET, 1 client", id="cases"
+        ),
+    ],
+)
+@pytest.mark.skipif(systems.missing("redis") is not None, reason="needs redis-benchmark")
+def test_every_kind_of_run_comes_to_an_end(tmp_path: Path, words: str, said: str) -> None:
+    program = [sys.executable, str(SCRIPTS / "bench"), "--keys", "2000", "--seconds", "0.3"]
+    program += [*words.split(), "--out", str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert report["rows"] or report["figures"]
+    if "open" in words:
+        assert len(report["rows"][-1]["series"]) >= 10
+        assert (tmp_path / "bench.svg").exists()

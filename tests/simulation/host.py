@@ -475,8 +475,8 @@ class _Listener:
 class SimServer(Server):
     """node.server.Server; clients.py connects to it by the host's name."""
 
-    def __init__(self, frontend: Frontend, host: str, port: int, tls: Any = None) -> None:
-        super().__init__(frontend, host, port, tls)
+    def __init__(self, frontend: Frontend, host: str, port: int, *rest: Any) -> None:
+        super().__init__(frontend, host, port, *rest)
         self._protocols = _Protocols()  # type: ignore[assignment]
         self._life = _life()
         self.streams: dict[Any, None] = {}

@@ -311,6 +311,11 @@ class Oracles:
 
     def synced(self, life: Life, journal: SimJournal, job: Any) -> None:
         """A sync is done: what it covered lies on the platter, if nothing was truncated since."""
+        segments = journal._files._segments
+        if segments:
+            kept = life.host.disk._file(segments[-1].path).synced
+            if len(kept) < segments[-1].size_bytes:
+                return  # it says so, and the platter has less
         if job.epoch == journal.epoch:
             life.host.platter_index = max(life.host.platter_index, job.last_index)
 

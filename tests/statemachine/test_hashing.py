@@ -50,7 +50,12 @@ def test_no_more_waits_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Sha256Beside, "_hash", slowly)
     found = Sha256Beside(LARGE_BYTES)
-    owner = threading.Thread(target=lambda: [found.update(piece) for piece in PIECES])
+
+    def hand_over() -> None:
+        for piece in PIECES:
+            found.update(piece)
+
+    owner = threading.Thread(target=hand_over)
     owner.start()
     while owner.is_alive() and found._queue.qsize() < WAITING_MAX - 1:
         owner.join(0.001)

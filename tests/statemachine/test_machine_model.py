@@ -14,13 +14,17 @@ A few hundred steps here; 10,000 and more under `stress`; a million by scripts/s
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
+import threading
+import time
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -46,6 +50,7 @@ from tests.statemachine.dict_machine import State
 from tests.statemachine.sides import MemorySite, RealSite, Side
 from tests.statemachine.strategies import KEYS, commands, keys, odd_commands, richer_commands
 from tests.support.crash import Crash
+from tests.support.gated import Gate
 from tests.support.hand_driven import HandDriven
 
 ORIGINS = [b"n1", b"n2"]
@@ -391,6 +396,41 @@ def run(machine: type[RuleBasedStateMachine], histories: int, steps: int, **more
             **more,
         ),
     )
+
+
+class Traced(MachineAgainstModel):
+    """Notes what is on the disks after each step."""
+
+    trace: ClassVar[list[list[tuple[str, int]]]] = []
+
+    @invariant()
+    def noted(self) -> None:
+        if hasattr(self, "side"):
+            disks: list[Any] = [self.side.site.disk, self.peer.site.disk]
+            files = [(disk, path) for disk in disks for path in disk.files()]
+            self.trace.append([(str(path), zlib.crc32(disk.content(path))) for disk, path in files])
+
+
+def test_a_history_is_the_same_however_fast_its_threads_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def trace() -> list[list[tuple[str, int]]]:
+        Traced.trace.clear()
+        seed(3)(Traced)
+        run(Traced, histories=15, steps=30, database=None, phases=(Phase.generate,))
+        return Traced.trace.copy()
+
+    first = trace()
+    assert len(first) > 200
+    pass_through, chance = Gate.pass_through, random.Random(3)
+
+    def dawdles(gate: Gate) -> None:
+        pass_through(gate)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(chance.choice([0, 0, 0.001, 0.005]))
+
+    monkeypatch.setattr(Gate, "pass_through", dawdles)
+    assert trace() == first
 
 
 # Timeouts are for failures: making a history short takes minutes.

@@ -13,7 +13,7 @@ depends on how fast a thread is, and no clock is asked.
 
 Beside hand_driven alone: any FileSystem, and one call of it is one step.
 
-Proved by: tests/statemachine/test_gated.py
+Proved by: tests/statemachine/test_gated.py, tests/statemachine/test_machine_model.py
 """
 
 from __future__ import annotations
