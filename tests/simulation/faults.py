@@ -214,7 +214,7 @@ class Faults:
 
     def _stream(self, chance: random.Random, how: str, span_s: float) -> None:
         """The next snapshot on its way is in the middle when its leader stands still for longer
-        than the others wait, when its connection ends, or when its leader dies."""
+        than the others wait, when its connection ends, or when one of the two dies."""
         world = self._world
         pause_s = span_s + 2 * world.plan.election_ms[1] / 1000
 
@@ -225,9 +225,9 @@ class Faults:
             if how == "pause":
                 self._pause(chance, sender, pause_s)
             elif how == "reset":
-                self._reset(chance, sender, to)
+                world.network.break_session((min(sender, to), max(sender, to)), 0.0, lossy=True)
             else:
-                self._crash(chance, sender, "ALL", 0.0)
+                self._crash(chance, chance.choice((sender, to)), "ALL", 0.0)
 
         def heard(sender: str, to: str) -> None:
             # Once that piece has been dealt with.
