@@ -76,9 +76,8 @@ class Front:
                     places[-1].append(listening)
                     self.port = int(listening.getsockname()[1])
             undo.pop_all()
-        self._workers = [
-            _Worker(place, self._client, self._make_protocol, self._log) for place in places
-        ]
+        made = (self._client, self._make_protocol, self._log)
+        self._workers = [_Worker(place, *made) for place in places]
         try:
             for each in self._workers:
                 await each.start()
