@@ -76,16 +76,14 @@ class Front:
                     places[-1].append(listening)
                     self.port = int(listening.getsockname()[1])
             undo.pop_all()
-        self._workers = [self._worker(place) for place in places]
+        made = (self._client, self._make_protocol, self._log)
+        self._workers = [_Worker(place, *made) for place in places]
         try:
             for each in self._workers:
                 await each.start()
         except BaseException:
             await self.stop()
             raise
-
-    def _worker(self, listening: list[socket.socket]) -> _Worker:
-        return _Worker(listening, self._client, self._make_protocol, self._log)
 
     @property
     def pids(self) -> list[int]:
@@ -264,8 +262,7 @@ class _Channel(asyncio.Protocol):
         names = {name: tuple(told[name]) for name in ("peername", "sockname") if told[name]}
         stream = Stream(number, names, has_tls=self._has_tls, send=self.send, forget=self._forget)
         self._streams[number] = stream
-        protocol = self._make_protocol()
-        stream.begin(protocol, is_channel_full=self._is_full)
+        stream.begin(self._make_protocol(), is_channel_full=self._is_full)
 
     def _forget(self, number: int) -> None:
         self._streams.pop(number, None)
