@@ -86,7 +86,7 @@ def _rename_not_synced() -> Sequence[Any]:
 
     return [
         mock.patch(f"{module}.replace_file", replace)
-        for module in ("node.membership", "node.identity", "node.term_file")
+        for module in ("node.members_file", "node.identity", "node.term_file")
     ]
 
 
