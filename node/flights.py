@@ -39,13 +39,14 @@ from node.runs import (
     RUN_COMMANDS_MAX,
     Step,
     failure_reply,
+    fitting,
     is_gets,
     plan_writes,
     put_columns,
     value_replies,
     write_replies,
 )
-from node.sending import Sending
+from node.sending import REPLY_BYTES_MAX, Sending
 
 __all__ = ["NOTHING", "PAUSED", "Flights"]
 
@@ -260,10 +261,11 @@ class Flights(Sending):
             requests = queue[self._at : stop]
             tracking = self.connection.tracking
             if len(requests) > 1 and tracking is None and is_gets(requests):
-                self._at = stop
-                self._frontend.commands_total += len(requests)
-                self._frontend.meter.note("get", len(requests), self._begun_s)
                 values = self._backend.machine.get_many(list(map(_KEY, requests)))
+                values = fitting(values, REPLY_BYTES_MAX)
+                self._at += len(values)
+                self._frontend.commands_total += len(values)
+                self._frontend.meter.note("get", len(values), self._begun_s)
                 self._reply(value_replies(values, self.connection.protocol))
                 continue
             if not self._answer_each(requests) or is_alone:

@@ -20,6 +20,7 @@ Proved by: tests/node/test_session.py
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ __all__ = [
     "RUN_COMMANDS_MAX",
     "Step",
     "failure_reply",
+    "fitting",
     "is_gets",
     "oversized_reply",
     "plan_writes",
@@ -124,6 +126,14 @@ def write_replies(steps: Sequence[Step], results: Sequence[Any], protocol: int) 
             yield refusal_line(result, command.name)
         else:
             yield plan(result, protocol)
+
+
+def fitting(values: list[bytes | None], bytes_max: int) -> list[bytes | None]:
+    """The first of them, up to the one that makes them longer than `bytes_max`."""
+    if sum(map(len, filter(None, values))) <= bytes_max:
+        return values
+    ends = accumulate(len(value or b"") for value in values)
+    return values[: 1 + next(place for place, end in enumerate(ends) if end > bytes_max)]
 
 
 def value_replies(values: Sequence[bytes | None], protocol: int) -> bytes:
