@@ -1,6 +1,6 @@
 """Reads that are not stale: ReadIndex (Raft thesis 6.4), batched.
 
-    leader     note the commit index -> probe(term, round) to all peers -> a majority echoes
+    leader     note the commit index -> probe(term, round) to peers -> a majority echoes
                -> wait until the state machine has applied that index -> serve
     follower   ask(id) to the leader -> grant(id, index) once the leader's round is over
                -> wait until applied -> serve from its own memory
@@ -14,7 +14,8 @@
     eventual      this node's memory, as it is
 
 All reads of one loop turn share a round; reads that come while it is under way share the
-next. A leader answers only when an entry of its own term is committed (thesis 6.4, step 1):
+next. A round asks the peers that made up the last one's majority, so that the others are not
+woken for nothing; everybody, if that is no majority or does not answer within HASTE_S. A leader answers only when an entry of its own term is committed (thesis 6.4, step 1):
 before that it does not know what its predecessor committed.
 
 Invariants: a round confirms only reads that were waiting when it began; a round of another
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["Level", "ReadWaiter", "Reads"]
 
 LEASE_FRACTION: Final = 0.9
+HASTE_S: Final = 0.01
+"""A round that only some were asked for asks everybody after this, with the next tick."""
 AGAIN_S: Final = 0.1
 """Probes and asks that nobody answered are sent again after this."""
 ASKS_MAX: Final = 1_000
@@ -103,13 +106,14 @@ class _Group:
 
 
 class _Round:
-    __slots__ = ("echoes", "group", "number", "probed_s", "sent_s", "term")
+    __slots__ = ("again_s", "echoes", "group", "number", "probed_s", "sent_s", "term")
 
     def __init__(self, number: int, term: int, sent_s: float, group: _Group) -> None:
         self.number = number
         self.term = term
         self.sent_s = self.probed_s = sent_s
         """When the first probe left: a lease counts from there; and when the last one did."""
+        self.again_s = AGAIN_S
         self.group = group
         self.echoes: set[str] = set()
 
@@ -155,6 +159,8 @@ class Reads:
         self._scheduled = False
         self._rounds: deque[_Round] = deque()
         self._number = 0
+        self._answered: frozenset[str] = frozenset()
+        """Who made up the majority of the last round."""
         self._asked: dict[int, _Asked] = {}
         self._ask_number = 0
         self._unapplied: deque[_Group] = deque()
@@ -225,14 +231,21 @@ class Reads:
     def _begin_round(self, group: _Group) -> None:
         self._number += 1
         term = self._source.term()
-        self._rounds.append(_Round(self._number, term, self._monotonic(), group))
-        self._probe(self._rounds[-1])
-        self._confirm(self._rounds[-1])
+        begun = _Round(self._number, term, self._monotonic(), group)
+        self._rounds.append(begun)
+        up = self._source.peers_up()
+        few = [peer_id for peer_id in up if peer_id in self._answered]
+        if few and self._quorum.is_majority(set(few)):
+            begun.again_s = HASTE_S
+            self._probe(begun, few)
+        else:
+            self._probe(begun, up)
+        self._confirm(begun)
 
-    def _probe(self, begun: _Round) -> None:
+    def _probe(self, begun: _Round, peer_ids: list[str]) -> None:
         frame = wire.encode(wire.READ_PROBE, begun.term, begun.number)
         begun.probed_s = self._monotonic()
-        for peer_id in self._source.peers_up():
+        for peer_id in peer_ids:
             self._source.send(peer_id, frame)
 
     def on_echo(self, peer_id: str, term: int, number: int) -> None:
@@ -246,6 +259,7 @@ class Reads:
         if not self._quorum.is_majority(begun.echoes) or begun.term != self._source.term():
             return
         self._rounds.remove(begun)
+        self._answered = frozenset(begun.echoes)
         self._lease_term, self._lease_sent_s = begun.term, begun.sent_s
         group = begun.group
         for peer_id, number in group.asks:
@@ -342,8 +356,9 @@ class Reads:
         for group in groups:
             self._fail_late(group, now_s)
         for begun in self._rounds:
-            if now_s - begun.probed_s > AGAIN_S:
-                self._probe(begun)  # a peer that was not following yet may be now
+            if now_s - begun.probed_s > begun.again_s:
+                begun.again_s = AGAIN_S
+                self._probe(begun, self._source.peers_up())  # who did not follow yet may now
         for number, asked in self._asked.items():
             if now_s - asked.sent_s > AGAIN_S:
                 asked.sent_s = now_s

@@ -266,6 +266,57 @@ def test_probes_are_sent_again_but_not_with_every_tick() -> None:
     assert waiter.is_ready
 
 
+def asked(replica: Replica) -> list[str]:
+    """Whom the probes since the last time went to."""
+    return [peer_id for peer_id, _ in replica.take(wire.READ_PROBE)]
+
+
+def test_a_round_asks_those_who_answered_the_last_one() -> None:
+    replica = Replica(members=5)
+    replica.read()
+    replica.turns.run()
+    assert asked(replica) == ["n2", "n3", "n4", "n5"]
+    replica.reads.on_echo("n3", 5, 1)
+    replica.reads.on_echo("n5", 5, 1)
+    waiter = replica.read()
+    replica.turns.run()
+    assert asked(replica) == ["n3", "n5"]
+    replica.reads.on_echo("n3", 5, 2)
+    assert not waiter.is_ready
+    replica.reads.on_echo("n5", 5, 2)
+    assert waiter.is_ready
+
+
+def test_a_round_that_some_do_not_answer_asks_everybody_a_tick_later() -> None:
+    replica = Replica()
+    replica.read()
+    replica.turns.run()
+    replica.reads.on_echo("n2", 5, 1)
+    replica.take(wire.READ_PROBE)
+    waiter = replica.read()
+    replica.turns.run()
+    assert asked(replica) == ["n2"]  # which is paused now
+    replica.pass_time(0.03)
+    assert asked(replica) == ["n2", "n3"]
+    replica.reads.on_echo("n3", 5, 2)
+    assert waiter.is_ready
+    replica.read()
+    replica.turns.run()
+    assert asked(replica) == ["n3"]
+
+
+def test_a_round_asks_everybody_when_who_answered_is_not_linked_any_more() -> None:
+    replica = Replica()
+    replica.read()
+    replica.turns.run()
+    replica.reads.on_echo("n2", 5, 1)
+    replica.take(wire.READ_PROBE)
+    replica.up = ["n3"]
+    replica.read()
+    replica.turns.run()
+    assert asked(replica) == ["n3"]
+
+
 # -- changes ----------------------------------------------------------------------------------
 
 
