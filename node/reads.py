@@ -15,8 +15,9 @@
 
 All reads of one loop turn share a round; reads that come while it is under way share the
 next. A round asks the peers that made up the last one's majority, so that the others are not
-woken for nothing; everybody, if that is no majority or does not answer within HASTE_S. A leader answers only when an entry of its own term is committed (thesis 6.4, step 1):
-before that it does not know what its predecessor committed.
+woken for nothing; everybody, if that is no majority or does not answer within HASTE_S. A leader
+answers only when an entry of its own term is committed (thesis 6.4, step 1): before that it does
+not know what its predecessor committed.
 
 Invariants: a round confirms only reads that were waiting when it began; a round of another
 term confirms nothing; a planned transfer ends the lease for the rest of the term, since the
