@@ -93,7 +93,9 @@ class Stream(asyncio.Transport):
             return
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
-            if self._waiting:
+            if isinstance(reply, hiredis.PushNotification):
+                self.pushed.append(reply)
+            elif self._waiting:
                 future = self._waiting.pop(0)
                 if not future.done():
                     future.set_result(reply)

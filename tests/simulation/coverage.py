@@ -19,6 +19,11 @@ __all__ = ["RARE", "missing"]
 
 RARE: Final = (
     "a bit was turned in checkpoint",
+    "a cache was told to forget",
+    "a transaction found its key changed",
+    "a watch was compared with a read",
+    "a watch was told that it must begin anew",
+    "a watch went on elsewhere",
     "a bit was turned in journal",
     "a crash while a snapshot is installed",
     "a crash while a snapshot is received",

@@ -58,6 +58,8 @@ class Plan:
     repeats: float
     rates: tuple[float, ...]
     faults: tuple[Fault, ...]
+    listeners: tuple[str, ...] = ()
+    """Who is told things (listeners.py). None of them in plans that are older."""
 
     def dumps(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -65,8 +67,8 @@ class Plan:
     @staticmethod
     def loads(text: str) -> Plan:
         fields = json.loads(text)
-        for name in ("election_ms", "delay_s", "rates"):
-            fields[name] = tuple(fields[name])
+        for name in ("election_ms", "delay_s", "rates", "listeners"):
+            fields[name] = tuple(fields.get(name, ()))
         fields["faults"] = tuple(
             Fault(each["at_s"], each["kind"], tuple(each["args"]), each["seed"])
             for each in fields["faults"]
@@ -111,6 +113,7 @@ class Plan:
             repeats=chance.choice((0.0, 0.05, 0.3)),
             rates=tuple(1 + drift * chance.uniform(-0.04, 0.04) for _ in range(total)),
             faults=tuple(faults),
+            listeners=tuple(chance.sample(_LISTENERS, chance.choice((0, 1, 1, 2, 3)))),
         )
 
 
@@ -130,6 +133,7 @@ def _pair(chance: random.Random, names: list[str]) -> tuple[str, str]:
     return one, other
 
 
+_LISTENERS = ("watch", "watch", "cache", "optimist")
 KINDS: dict[str, Any] = {
     "cut": lambda c, n: (*_pair(c, n), _span(c), c.choice((0.0, 0.5))),
     "isolate": lambda c, n: (_one(c, n), _span(c) * 2, c.choice((0.0, 0.5))),

@@ -24,6 +24,7 @@ from tests.simulation.clients import Client, Lost, Stream
 from tests.simulation.faults import Faults
 from tests.simulation.host import Host
 from tests.simulation.judge import judge
+from tests.simulation.listeners import KINDS
 from tests.simulation.loop import STARTED_AT_S
 from tests.simulation.plan import Plan
 from tests.simulation.world import World
@@ -109,7 +110,11 @@ class _Story:
             host.boot()
         await self._until(lambda: world.leader() is not None, 10.0, "there is no first leader")
         clients = [Client(world, number) for number in range(plan.clients)]
-        tasks = [world.loop.create_task(each.run(), context=world.context) for each in clients]
+        listeners = [KINDS[kind](world, at) for at, kind in enumerate(plan.listeners)]
+        tasks = [
+            world.loop.create_task(each.run(), context=world.context)
+            for each in (*clients, *listeners)
+        ]
         self._faults.begin()
         await asyncio.sleep(plan.for_s)
         self._faults.heal()
@@ -129,6 +134,8 @@ class _Story:
             task.result()
         await self._until(self._all_equal, PEACE_S, "the members do not come to the same state")
         self._compare()
+        for each in listeners:
+            each.judge()
 
     async def _until(self, done: Callable[[], bool], within_s: float, what: str) -> None:
         end_s = self._world.loop.now_s + within_s

@@ -105,6 +105,10 @@ class World:
         self.history: list[Operation] = []
         self.leases: dict[str, list[Any]] = {}
         self.last_seen: dict[str, str] = {}
+        self.changes: dict[tuple[int, bytes], tuple[Any, ...]] = {}
+        """(Revision, key) -> what some watch was told of it (listeners.py)."""
+        self.counted: Counter[str] = Counter()
+        """By optimistic transactions: told of, and perhaps."""
         self.disk_failed: set[str] = set()
         self.wiped: set[str] = set()
         self.members_changed = False
