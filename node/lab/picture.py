@@ -84,7 +84,7 @@ def write_distributions(path: Path, title: str, panels: Sequence[Distribution]) 
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    figure = Figure(figsize=(9, 0.6 + 4.0 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(11, 0.6 + 4.0 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (series, paper, log) in zip(axes, panels, strict=True):
         _ecdf(axis, series)
@@ -99,16 +99,18 @@ def write_distributions(path: Path, title: str, panels: Sequence[Distribution]) 
             low, here, high = (
                 math.log(max(each, 1.0)) if log else each for each in (left, value, right)
             )
-            aside = "right" if here - low > 0.7 * (high - low) else "left"
-            axis.text(
-                value,
-                0.03 + 0.06 * row,
-                f" paper: {name} {value:,.0f} ms ",
+            share = (here - low) / (high - low)
+            axis.annotate(
+                f"paper: {name} {value:,.0f} ms",
+                (value, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3 + 11 * row),  # above the curves, each on a line of its own
+                textcoords="offset points",
                 fontsize=8,
                 color=RED,
-                ha=aside,
+                ha="left" if share < 0.2 else "right" if share > 0.8 else "center",
             )
-        axis.legend(fontsize=8, loc="center right", edgecolor="none", framealpha=1.0)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), edgecolor="none")
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=_DPI)
     return True
