@@ -127,6 +127,7 @@ class World:
         self.oracles = Oracles(self)
         self.hosts: dict[str, Host] = {}
         members = tuple(_member(number) for number in range(1, plan.nodes + 1))
+        self._members = members
         self.founders = members[: plan.founders]
         for member, rate in zip(members, plan.rates, strict=True):
             config = self.config_of(member, directory, joins=member not in self.founders)
@@ -144,6 +145,8 @@ class World:
     def config_of(self, member: Member, directory: Path, *, joins: bool) -> Config:
         plan = self.plan
         known = self.founders if member in self.founders else (*self.founders, member)
+        if joins and known == (member,):
+            known = self._members  # the only founder comes back: it asks those who came later
         config = Config(
             node=NodeSection(id=member.id, data_dir=directory / member.id, join=joins),
             members=known,
