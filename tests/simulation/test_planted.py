@@ -38,7 +38,6 @@ SLOWER = {
     "snapshot acked early": "acknowledges",
     "goes on after a failure": "",
     "strangers admitted": "",
-    "goes on empty": "",
     "leftovers are used": "",
     "matching entries truncated": "",
 }

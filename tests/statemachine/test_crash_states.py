@@ -228,7 +228,7 @@ def unnoticed_lies(name: str, policy: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_every_single_fsync_of_a_file_is_needed() -> None:
     # But the last of a workload, when nothing follows that would count on it; and that of a new
     # segment's header, once for each segment: recovery takes a torn one for an empty one.
