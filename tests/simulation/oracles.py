@@ -135,7 +135,10 @@ class Oracles:
         if host.core is None or self._world.members_changed or self._world.wiped:
             return
         for name, follower in host.core.transport.leading._followers.items():
-            durable = self._world.hosts[name].platter_index
+            peer = self._world.hosts[name]
+            if peer.core is None or peer.core.raft.term() > host.core.raft.term():
+                continue  # it may have truncated since, for another leader (seed 38501)
+            durable = peer.platter_index
             if follower.acked_index > durable and host.core.raft.is_leader():
                 self._say(
                     f"{host.id} believes that {name} has {follower.acked_index}, "
