@@ -360,14 +360,17 @@ class Faults:
         leader, host = self._world.leader(), self._world.hosts[name]
         if leader is None or leader.core is None or not host.incarnation:
             return False
-        known = leader.core.membership.incarnation_of(name)
-        is_settled = leader.core.membership.is_settled
-        return bool(
-            is_settled
-            and known
-            and known != host.incarnation
-            and leader.core.membership.committed.has(name)
-        )
+        membership = leader.core.membership
+        # Whoever has seen the old directory in that seat turns this one away: it stops, and an
+        # operator reads why in its log (seed 39199).
+        asked = [leader] if host.is_up else self._world.members()
+        known = {
+            each.core.membership.incarnation_of(name)
+            for each in asked
+            if each.core is not None and each.id != name
+        }
+        is_strange = bool(known - {"", host.incarnation})
+        return membership.is_settled and is_strange and membership.committed.has(name)
 
     async def _lose_disk(self, name: str, tries: bool) -> None:
         """A machine comes back with an empty disk: perhaps as it was, first, and then repaired."""
