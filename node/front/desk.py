@@ -22,10 +22,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from node.config import ClientSection
-from node.front.frames import KIND, Frames, frame
+from node.front.channel import Channel
+from node.front.frames import KIND, frame
 from node.front.stream import Stream
 from node.logs import EventLog
 from node.orphan import SUPERVISOR_VARIABLE
@@ -34,7 +35,6 @@ __all__ = ["Front"]
 
 RESTART_S: Final = 0.2
 _END_S: Final = 2.0
-_CHANNEL_HIGH_BYTES: Final = 4 * 1024 * 1024
 _TLS: Final = ("tls_certificate", "tls_key", "tls_client_ca")
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 
@@ -228,24 +228,18 @@ class _Worker:
         self._reap()
 
 
-class _Channel(asyncio.Protocol):
+class _Channel(Channel):
     """The node's end of a pair."""
 
     def __init__(
         self, make_protocol: MakeProtocol, has_tls: bool, ended: Callable[[], None]
     ) -> None:
+        super().__init__()
         self._make_protocol = make_protocol
         self._has_tls = has_tls
         self._ended = ended
-        self._frames = Frames()
         self._streams: dict[int, Stream] = {}
-        self._out: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
         self._is_full = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
-        self._transport.set_write_buffer_limits(high=_CHANNEL_HIGH_BYTES)
 
     def data_received(self, data: bytes) -> None:
         streams = self._streams
@@ -266,17 +260,6 @@ class _Channel(asyncio.Protocol):
 
     def _forget(self, number: int) -> None:
         self._streams.pop(number, None)
-
-    def send(self, data: bytes) -> None:
-        """With everything else of this loop turn."""
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(data)
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
 
     def end(self) -> None:
         """The worker ends when it sees this."""

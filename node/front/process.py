@@ -21,51 +21,33 @@ import json
 import signal
 import socket
 import sys
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from node.config import ClientSection
-from node.front.frames import KIND, Frames, frame
+from node.front.channel import Channel
+from node.front.frames import KIND, frame
 from node.front.stream import ACK_BYTES, WORKER_HIGH_BYTES
 from node.orphan import die_with_supervisor
 from node.server import BACKLOG, tls_context
 
 __all__ = ["main"]
 
-_CHANNEL_HIGH_BYTES: Final = 4 * 1024 * 1024
 
-
-class _Channel(asyncio.Protocol):
+class _Channel(Channel):
     """The worker's end of the pair."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.clients: dict[int, _Client] = {}
         self.listeners: list[asyncio.Server] = []
         self.ended = asyncio.get_running_loop().create_future()
         self.is_full = False
-        self._frames = Frames()
-        self._out: list[bytes] = []
         self._last = 0
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_CHANNEL_HIGH_BYTES)
 
     def number(self) -> int:
         """Of the next client."""
         self._last += 1
         return self._last
-
-    def send(self, data: bytes) -> None:
-        """With everything else of this loop turn."""
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(data)
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
 
     def data_received(self, data: bytes) -> None:
         clients = self.clients
